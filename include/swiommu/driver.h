@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SWIOMMU_DRIVER_H
+#define SWIOMMU_DRIVER_H
+
+/*
+ * Devices and the software IOMMU drivers behind which they sit.
+ *
+ * A struct device is whatever makes DMA: a VFIO device, an emulator's bus master. It belongs to one
+ * group (the unit of isolation) and to one struct iommu_driver, which says what the IOMMU in front
+ * of it can do. The engine keeps pointers to both between iommufd_device_bind() and _unbind(); the
+ * host owns the memory.
+ */
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* An IOVA range that devices cannot use for mappings. Inclusive. */
+struct iommu_resv_region {
+	uint64_t first, last;
+};
+
+/* A software IOMMU driver. All members are constant. */
+struct iommu_driver {
+	const char *name;
+	uint64_t pgsize_bitmap; /* bit n: pages of 2^n bytes; the smallest is at most 4096 */
+	uint64_t aperture_first, aperture_last; /* IOVAs its page tables can hold */
+	const struct iommu_resv_region *resv;	/* reserved for every device, e.g. an MSI window */
+	unsigned int nr_resv;
+};
+
+/*
+ * The driver that built-in devices use: 4 KiB pages and larger, a 48-bit aperture, the x86 MSI window
+ * 0xfee00000-0xfeefffff reserved.
+ */
+extern const struct iommu_driver iommu_generic_driver;
+
+/*
+ * A set of devices that cannot be isolated from each other: its DMA is owned by one context at a
+ * time. Made and freed by the host; initialise with iommu_group_init().
+ */
+struct iommu_group {
+	unsigned int id; /* the number in /sys/kernel/iommu_groups */
+	/* The engine's: who owns the DMA, counted per bound device; guarded by lock. */
+	pthread_mutex_t lock;
+	const void *owner;
+	unsigned int owner_count;
+};
+
+/* 0 or -ENOMEM. */
+int iommu_group_init(struct iommu_group *group, unsigned int id);
+/* No device of the group may be bound. */
+void iommu_group_fini(struct iommu_group *group);
+
+struct device {
+	const char *name; /* for messages: the BDF of a PCI device */
+	struct iommu_group *group;
+	const struct iommu_driver *iommu;
+};
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+void swi_log(const struct swi_log *log, enum swi_log_level level, const char *fmt, ...)
+{
+	char line[512];
+	va_list ap;
+
+	if (!log || !log->sink)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	log->sink(log->data, level, line);
+}

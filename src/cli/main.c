@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT
+/* The swiommu command: a table of subcommands. */
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "run/session.h"
+
+/* Our own failures, as env, timeout and container tools have it. */
+#define EXIT_OURS 125
+#define DEVICES_MAX 200
+
+static const char run_usage[] =
+	"usage: swiommu run [OPTION]... [--] PROGRAM [ARGUMENT]...\n"
+	"Runs PROGRAM with /dev/iommu and VFIO devices that exist only for it and its descendants.\n"
+	"\n"
+	"  -d, --device MODEL[,bdf=BDF][,KEY=VALUE]...\n"
+	"                  a device; may be repeated (swiommu devices lists the models)\n"
+	"  -e, --explain   say why each failing call fails\n"
+	"  -l, --log FILE  write our own messages to FILE, not to standard error\n"
+	"  -w, --wait      serve until the last descendant has ended; without it, processes that\n"
+	"                  PROGRAM leaves behind are ended with it\n"
+	"  -h, --help      this text\n"
+	"\n"
+	"Exit status: PROGRAM's own (a fatal signal is repeated); 125 when swiommu itself fails, 126\n"
+	"when PROGRAM cannot be executed, 127 when it is not found.\n";
+
+/* Ends as the program ended, so that a shell sees no difference. */
+static int mirror(int status)
+{
+	struct rlimit no_core = {0, 0};
+
+	if (!WIFSIGNALED(status))
+		return WEXITSTATUS(status);
+	setrlimit(RLIMIT_CORE, &no_core); /* the program has dumped its own */
+	signal(WTERMSIG(status), SIG_DFL);
+	raise(WTERMSIG(status));
+	return 128 + WTERMSIG(status);
+}
+
+static int run_session(const struct session_options *opt, char **argv)
+{
+	struct session *s;
+	int status, rc;
+
+	if (session_create(opt, &s))
+		return EXIT_OURS;
+	rc = session_run(s, argv, &status);
+	session_destroy(s);
+	return rc ? EXIT_OURS : mirror(status);
+}
+
+int cmd_run(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"device", required_argument, NULL, 'd'}, {"explain", no_argument, NULL, 'e'},
+		{"log", required_argument, NULL, 'l'},	  {"wait", no_argument, NULL, 'w'},
+		{"help", no_argument, NULL, 'h'},	  {NULL, 0, NULL, 0},
+	};
+	struct session_options opt = {0};
+	const char *devices[DEVICES_MAX];
+	int c;
+
+	opt.devices = devices;
+	while ((c = getopt_long(argc, argv, "+d:el:wh", options, NULL)) != -1) {
+		switch (c) {
+		case 'd':
+			if (opt.nr_devices == DEVICES_MAX) {
+				fprintf(stderr, "swiommu run: more than %d devices\n", DEVICES_MAX);
+				return EXIT_OURS;
+			}
+			devices[opt.nr_devices++] = optarg;
+			break;
+		case 'e':
+			opt.explain = true;
+			break;
+		case 'l':
+			opt.log_path = optarg;
+			break;
+		case 'w':
+			opt.wait = true;
+			break;
+		case 'h':
+			fputs(run_usage, stdout);
+			return 0;
+		default:
+			fputs("swiommu run --help tells the options\n", stderr);
+			return EXIT_OURS;
+		}
+	}
+	if (optind == argc) {
+		fputs(run_usage, stderr);
+		return EXIT_OURS;
+	}
+	return run_session(&opt, argv + optind);
+}
+
+int cmd_devices(int argc, char **argv)
+{
+	const struct vfio_model *m;
+
+	(void)argc;
+	(void)argv;
+	for (unsigned int i = 0; (m = vfio_model_at(i)); i++)
+		printf("%s: %s\n%s", vfio_model_name(m), vfio_model_summary(m), vfio_model_options(m));
+	return 0;
+}
+
+static int cmd_version(int argc, char **argv)
+{
+	(void)argc;
+	(void)argv;
+	puts("swiommu " SWIOMMU_VERSION);
+	return 0;
+}
+
+static int cmd_help(int argc, char **argv);
+
+static const struct {
+	const char *name, *what;
+	int (*main)(int argc, char **argv);
+} commands[] = {
+	{"run", "run a program with a software IOMMU and VFIO devices", cmd_run},
+	{"devices", "list the device models and their options", cmd_devices},
+	{"doctor", "tell what this machine offers and what is missing", cmd_doctor},
+	{"version", "print the version", cmd_version},
+	{"help", "print this list", cmd_help},
+};
+
+static int cmd_help(int argc, char **argv)
+{
+	(void)argc;
+	(void)argv;
+	puts("usage: swiommu COMMAND [OPTION]...");
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		printf("  %-8s  %s\n", commands[i].name, commands[i].what);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	const char *name = argc > 1 ? argv[1] : "";
+
+	if (!strcmp(name, "--help") || !strcmp(name, "-h"))
+		name = "help";
+	if (!strcmp(name, "--version"))
+		name = "version";
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		if (!strcmp(name, commands[i].name))
+			return commands[i].main(argc - 1, argv + 1);
+	fprintf(stderr, "swiommu: no command '%s' (swiommu help lists them)\n", name);
+	return EXIT_OURS;
+}

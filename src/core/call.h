@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SWIOMMU_CORE_CALL_H
+#define SWIOMMU_CORE_CALL_H
+
+/*
+ * One ioctl on its way through the engine.
+ *
+ * The dispatcher (ioctl.c) has copied the struct in, once, zero-extended to its full size; handlers
+ * work on that copy and never look at the client's struct again.
+ */
+
+#include <linux/iommufd.h>
+
+#include "base/reason.h"
+#include "core/ctx.h"
+
+/* Room for the largest command struct. */
+#define CALL_CMD_MAX 72
+
+struct call {
+	struct iommufd_ctx *ctx;
+	struct swiommu_caller *caller;
+	struct swi_reason *why;
+	uint64_t uptr;	    /* the struct in the caller's memory */
+	uint32_t user_size; /* the size that the caller gave */
+	uint32_t full_size; /* of the struct as we know it */
+	/*
+	 * An object made by the handler: published by the dispatcher when the handler returns 0, else
+	 * destroyed. NULL when there is none.
+	 */
+	struct obj *new_obj;
+	union {
+		unsigned char bytes[CALL_CMD_MAX];
+		uint64_t align;
+	} cmd;
+};
+
+/* Writes the struct back, no further than the caller's size. 0 or -EFAULT with a reason. */
+int call_respond(struct call *call);
+/* Copy from or to a pointer inside the struct; `what` names it in the reason. 0 or -EFAULT. */
+int call_copy_in(struct call *call, void *dst, uint64_t uptr, size_t len, const char *what);
+int call_copy_out(struct call *call, uint64_t uptr, const void *src, size_t len, const char *what);
+
+/* Handlers, by file. Each returns 0 or a negative errno with a reason. */
+int ioas_cmd_alloc(struct call *call);
+int ioas_cmd_iova_ranges(struct call *call);
+int ioas_cmd_allow_iovas(struct call *call);
+int ioas_cmd_map(struct call *call);
+int ioas_cmd_map_file(struct call *call);
+int ioas_cmd_copy(struct call *call);
+int ioas_cmd_unmap(struct call *call);
+int option_cmd(struct call *call);
+
+#endif

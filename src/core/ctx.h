@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SWIOMMU_CORE_CTX_H
+#define SWIOMMU_CORE_CTX_H
+
+/* The context behind one open of /dev/iommu: an object table, options, and a way to tell its host. */
+
+#include <swiommu/iommufd.h>
+
+#include "base/log.h"
+#include "core/object.h"
+
+struct iommufd_ctx {
+	_Atomic unsigned int refs;
+	struct obj_table table;
+	_Atomic bool rlimit_process; /* RLIMIT_MODE 1: account to the process; else to the user */
+	struct swiommu_hooks hooks;  /* immutable */
+	struct swi_log log;	     /* to hooks.log */
+};
+
+#endif

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SWIOMMU_CORE_DEVICE_H
+#define SWIOMMU_CORE_DEVICE_H
+
+/*
+ * Bound devices, and the record of their group in one context (spec devices.md 1).
+ *
+ * Lock order: ioas->mutex, then device_group.lock, then iommufd_device.dma_lock, then the locks of
+ * the IOAS (domains, map). iommu_group.lock is a leaf.
+ */
+
+#include "base/list.h"
+#include "core/hwpt.h"
+#include <swiommu/iommufd.h>
+
+/* One per (context, group) with bound members: they share one translation. */
+struct device_group {
+	struct iommufd_ctx *ctx;
+	struct iommu_group *group;
+	unsigned int refs; /* bound members; the group->lock */
+	pthread_mutex_t lock;
+	struct hwpt *hwpt;    /* of the whole RID; NULL while nobody is attached; lock */
+	struct list attached; /* iommufd_device.attached; lock */
+};
+
+struct iommufd_device {
+	struct obj obj;
+	struct iommufd_ctx *ctx; /* counted */
+	struct device *dev;
+	struct device_group *dgroup; /* counted */
+	struct list attached;	     /* in dgroup->attached; empty while not attached; dgroup->lock */
+
+	/* DMA: where it goes now. NULL = nowhere. Written under dma_lock, loaded inside read sections. */
+	_Atomic(struct ioas *) dma_ioas;
+	pthread_mutex_t dma_lock;
+	struct list dmas; /* struct swiommu_dma.entry; dma_lock */
+
+	struct swi_reason why; /* of the last attach or replace; serialised by the caller */
+};
+
+static inline struct iommufd_device *device_of(struct obj *obj)
+{
+	return container_of(obj, struct iommufd_device, obj);
+}
+
+/*
+ * Sends the device's DMA to `ioas` (NULL: nowhere) from now on; returns when no DMA uses the old one any
+ * more. -ENOMEM (never for NULL): then nothing changed.
+ */
+int device_dma_switch(struct iommufd_device *idev, struct ioas *ioas);
+/*
+ * Undoes the last successful switch, back to `ioas`: DMA stops if memory is too short to let it go on there.
+ */
+void device_dma_switch_back(struct iommufd_device *idev, struct ioas *ioas);
+
+#endif

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SWIOMMU_CORE_IOAS_H
+#define SWIOMMU_CORE_IOAS_H
+
+/*
+ * An IOAS: an IOVA map, the domains that must mirror it, and the rules for changing it.
+ *
+ * Locks, outermost first:
+ *   mutex	 the list of HWPTs; held while an automatic one is looked for, made or destroyed
+ *   domains	 shared by MAP, COPY and UNMAP for as long as they fill or drain, exclusive for whatever
+ *		 changes who must be filled: adding and removing domains, alignment. Held over
+ *		 pinning, which may block on the client's memory.
+ *   map's lock  the tree of areas, reserved and allowed ranges; never held over blocking work
+ *
+ * So an area is pinned if and only if it is published (or about to be) and nr_domains > 0.
+ */
+
+#include <pthread.h>
+
+#include "base/list.h"
+#include "core/object.h"
+#include "iova/map.h"
+#include "mem/backing.h"
+
+struct ioas {
+	struct obj obj;
+	pthread_mutex_t mutex;
+	struct list hwpts; /* struct hwpt.entry, in order of creation; mutex */
+	pthread_rwlock_t domains;
+	unsigned int nr_domains; /* domains lock */
+	uint64_t domain_align;	 /* largest smallest-page of the domains, 1 if none; domains lock */
+	bool huge_pages;	 /* domains lock */
+	uint64_t align;		 /* what areas must be aligned to now (core.md 3.2); map's lock */
+	struct iova_map *map;
+};
+
+extern const struct obj_ops ioas_ops;
+
+static inline struct ioas *ioas_of(struct obj *obj)
+{
+	return container_of(obj, struct ioas, obj);
+}
+
+/*
+ * Recomputes the alignment after domain_align or huge_pages became the given values, and stores all
+ * three. -EADDRINUSE if it rises and an area is too finely aligned; nothing changed then. Domains lock
+ * exclusive.
+ */
+int ioas_set_align(struct ioas *ioas, uint64_t domain_align, bool huge_pages, struct swi_reason *why);
+
+/* What a domain (page table) demands of the IOAS it is built on. */
+struct ioas_domain {
+	uint64_t pgsize_min;
+	iova_t aperture_first, aperture_last;
+};
+
+/*
+ * Adds a domain (core.md 3.7): alignment, aperture (reserved in the name of `owner`), and every area pinned.
+ * On failure the IOAS is as before. -EINVAL, -EADDRINUSE, and the errors of backing_pin().
+ */
+int ioas_add_domain(struct ioas *ioas, const struct ioas_domain *dom, const void *owner,
+		    struct swi_reason *why);
+/* Never fails. No device may use the domain any more. `align_left`: the largest pgsize_min that remains. */
+void ioas_remove_domain(struct ioas *ioas, const void *owner, uint64_t align_left);
+
+/* OPTION HUGE_PAGES (core.md 4.5). */
+int ioas_set_huge_pages(struct ioas *ioas, bool on, struct swi_reason *why);
+
+#endif

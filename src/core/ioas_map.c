@@ -1,0 +1,557 @@
+// SPDX-License-Identifier: MIT
+/*
+ * MAP, MAP_FILE, COPY and UNMAP (spec core.md 4.1 to 4.4).
+ *
+ * The three that add mappings share one shape. A `struct plan` lists the pieces to be mapped side by
+ * side (one for MAP, one per source area for COPY), each with its backing. plan_place() takes the
+ * IOVA range by inserting busy areas; plan_fill() pins, which may block, with the map unlocked;
+ * then either plan_publish() or plan_undo(). Neither of the last two can fail.
+ *
+ * UNMAP goes the other way in batches of areas: retract them all, wait once for the DMA that may
+ * still be inside, unpin, remove. When it returns, no DMA touches the memory.
+ */
+#include <errno.h>
+#include <linux/iommufd.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "core/call.h"
+#include "core/ioas.h"
+
+#define FIXED_RW (IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE)
+
+struct piece {
+	struct backing *backing; /* counted */
+	uint64_t offset, length; /* bytes of the backing */
+	struct iova_area *area;	 /* NULL until placed */
+};
+
+struct plan {
+	struct piece *pieces;
+	size_t n, room;
+	uint64_t length; /* sum of the pieces */
+	unsigned int prot;
+	bool fixed;
+	iova_t iova; /* in for fixed, out otherwise */
+};
+
+typedef unsigned long long ull;
+
+static unsigned int prot_of(uint32_t flags)
+{
+	return (flags & IOMMU_IOAS_MAP_READABLE ? SWI_READ : 0) |
+	       (flags & IOMMU_IOAS_MAP_WRITEABLE ? SWI_WRITE : 0);
+}
+
+/* ---- plans -------------------------------------------------------------------------------------- */
+
+static uint64_t piece_addr(const struct piece *p)
+{
+	return backing_addr(p->backing) + p->offset;
+}
+
+/* Takes over the reference on the backing, also on failure. */
+static int plan_add(struct plan *plan, struct backing *backing, uint64_t offset, uint64_t length)
+{
+	struct piece *pieces;
+	size_t room;
+
+	if (plan->n == plan->room) {
+		room = plan->room ? plan->room * 2 : 1;
+		pieces = swi_realloc(plan->pieces, room * sizeof(*pieces));
+		if (!pieces) {
+			backing_put(backing);
+			return -ENOMEM;
+		}
+		plan->pieces = pieces;
+		plan->room = room;
+	}
+	plan->pieces[plan->n++] = (struct piece){backing, offset, length, NULL};
+	plan->length += length;
+	return 0;
+}
+
+/* Frees the plan and what was not published. */
+static void plan_free(struct plan *plan)
+{
+	for (size_t i = 0; i < plan->n; i++) {
+		if (plan->pieces[i].area)
+			swi_free(plan->pieces[i].area);
+		backing_put(plan->pieces[i].backing);
+	}
+	swi_free(plan->pieces);
+}
+
+/* Step 9 of MAP for a fixed IOVA. Map locked. */
+static int check_fixed_locked(struct ioas *ioas, const struct plan *plan, struct swi_reason *why)
+{
+	struct iova_area *hit;
+	struct iova_range resv;
+	iova_t last;
+
+	if (plan->iova & (ioas->align - 1))
+		return swi_fail(why, -EINVAL, "iova %#llx is not a multiple of the alignment %llu",
+				(ull)plan->iova, (ull)ioas->align);
+	if (!range_last(plan->iova, plan->length, &last))
+		return swi_fail(why, -EOVERFLOW, "iova %#llx + length %#llx passes 2^64", (ull)plan->iova,
+				(ull)plan->length);
+	if (iova_map_is_reserved(ioas->map, plan->iova, last, &resv))
+		return swi_fail(why, -EINVAL, "[%#llx, %#llx] meets the reserved range [%#llx, %#llx]",
+				(ull)plan->iova, (ull)last, (ull)resv.first, (ull)resv.last);
+	hit = iova_map_first(ioas->map, plan->iova);
+	if (hit && hit->iova <= last)
+		return swi_fail(why, -EEXIST, "[%#llx, %#llx] meets the mapping [%#llx, %#llx]",
+				(ull)plan->iova, (ull)last, (ull)hit->iova, (ull)hit->last);
+	return 0;
+}
+
+static int find_iova_locked(struct ioas *ioas, struct plan *plan, struct swi_reason *why)
+{
+	int rc = iova_map_find(ioas->map, plan->length, piece_addr(&plan->pieces[0]), ioas->align,
+			       &plan->iova);
+
+	if (rc == -EOVERFLOW)
+		return swi_fail(why, rc, "length %#llx is half of the IOVA space or more", (ull)plan->length);
+	if (rc == -EINVAL)
+		return swi_fail(why, rc, "memory at %#llx or length %#llx is not aligned to the %llu bytes that this IOAS demands",
+				(ull)piece_addr(&plan->pieces[0]), (ull)plan->length, (ull)ioas->align);
+	if (rc == -ENOSPC)
+		return swi_fail(why, rc, "no free IOVA range of %#llx bytes among the allowed ones", (ull)plan->length);
+	return rc;
+}
+
+/* Steps 8 to 10 of MAP, step 10 of COPY. Map locked. */
+static int plan_check_locked(struct ioas *ioas, struct plan *plan, struct swi_reason *why)
+{
+	int rc;
+
+	if (plan->length & (ioas->align - 1))
+		return swi_fail(why, -EINVAL, "length %#llx is not a multiple of the alignment %llu",
+				(ull)plan->length, (ull)ioas->align);
+	rc = plan->fixed ? check_fixed_locked(ioas, plan, why) : find_iova_locked(ioas, plan, why);
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < plan->n; i++) {
+		struct piece *p = &plan->pieces[i];
+
+		if ((plan->prot & SWI_WRITE) && !backing_write_intent(p->backing))
+			return swi_fail(why, -EPERM, "the memory was mapped without IOMMU_IOAS_MAP_WRITEABLE at first");
+		if ((piece_addr(p) & (SWI_PAGE_SIZE - 1)) & (ioas->align - 1))
+			return swi_fail(why, -EINVAL, "memory at %#llx is not aligned to %llu bytes", (ull)piece_addr(p),
+					(ull)ioas->align);
+		/* A later piece would begin unaligned: the kernel lets it in and fails later (quirk Q7). */
+		if (plan->n > 1 && (p->length & (ioas->align - 1)))
+			return swi_fail(why, -EINVAL, "a piece of %#llx bytes is not a multiple of the alignment %llu",
+					(ull)p->length, (ull)ioas->align);
+	}
+	return 0;
+}
+
+static void drop_areas_locked(struct ioas *ioas, struct plan *plan, size_t n)
+{
+	while (n--)
+		iova_map_remove(ioas->map, plan->pieces[n].area);
+}
+
+/* Takes the IOVA range with busy areas. Domains lock held shared. */
+static int plan_place(struct ioas *ioas, struct plan *plan, struct swi_reason *why)
+{
+	iova_t iova;
+	size_t i;
+	int rc;
+
+	for (i = 0; i < plan->n; i++) {
+		plan->pieces[i].area = swi_new(struct iova_area);
+		if (!plan->pieces[i].area)
+			return -ENOMEM;
+	}
+	iova_map_lock(ioas->map);
+	rc = plan_check_locked(ioas, plan, why);
+	iova = plan->iova;
+	for (i = 0; !rc && i < plan->n; i++) {
+		struct piece *p = &plan->pieces[i];
+		struct iova_area *area = p->area;
+
+		area->iova = iova;
+		area->last = iova + p->length - 1;
+		area->offset = p->offset;
+		area->backing = p->backing;
+		area->prot = plan->prot;
+		rc = iova_map_insert(ioas->map, area);
+		if (rc)
+			drop_areas_locked(ioas, plan, i);
+		iova += p->length;
+	}
+	iova_map_unlock(ioas->map);
+	return rc;
+}
+
+/* Pins every piece if the IOAS has domains. Undoes itself on failure. */
+static int plan_fill(struct ioas *ioas, struct plan *plan, struct swi_reason *why)
+{
+	char *host;
+	size_t i;
+	int rc;
+
+	if (!ioas->nr_domains)
+		return 0;
+	for (i = 0; i < plan->n; i++) {
+		struct piece *p = &plan->pieces[i];
+
+		if (!plan->prot) {
+			rc = swi_fail(why, -EINVAL, "a page table cannot hold a mapping without permissions");
+			goto unpin;
+		}
+		rc = backing_pin(p->backing, why);
+		if (rc)
+			goto unpin;
+		host = backing_host(p->backing);
+		p->area->host = host ? host + p->offset : NULL;
+	}
+	return 0;
+unpin:
+	while (i--)
+		backing_unpin(plan->pieces[i].backing);
+	return rc;
+}
+
+static void plan_publish(struct ioas *ioas, struct plan *plan)
+{
+	iova_map_lock(ioas->map);
+	for (size_t i = 0; i < plan->n; i++) {
+		iova_map_publish(ioas->map, plan->pieces[i].area);
+		/* The area and its reference now belong to the map. */
+		plan->pieces[i].area = NULL;
+		backing_get(plan->pieces[i].backing);
+	}
+	iova_map_unlock(ioas->map);
+}
+
+static int plan_run(struct ioas *ioas, struct plan *plan, struct swi_reason *why)
+{
+	int rc;
+
+	pthread_rwlock_rdlock(&ioas->domains);
+	rc = plan_place(ioas, plan, why);
+	if (rc)
+		goto out;
+	rc = plan_fill(ioas, plan, why);
+	if (rc) {
+		iova_map_lock(ioas->map);
+		drop_areas_locked(ioas, plan, plan->n);
+		iova_map_unlock(ioas->map);
+		goto out;
+	}
+	plan_publish(ioas, plan);
+out:
+	pthread_rwlock_unlock(&ioas->domains);
+	if (rc == -ENOMEM && !why->text[0])
+		swi_fail(why, rc, "out of memory");
+	return rc;
+}
+
+/* ---- MAP and MAP_FILE ---------------------------------------------------------------------------- */
+
+static int check_map_args(struct call *call, uint32_t flags, uint32_t allowed, uint64_t iova,
+			  uint64_t length)
+{
+	if (flags & ~allowed)
+		return swi_fail(call->why, -EOPNOTSUPP, "flags %#x: only %#x are defined", flags, allowed);
+	if (iova == IOVA_MAX || length == IOVA_MAX)
+		return swi_fail(call->why, -EOVERFLOW, "%s is 2^64 - 1", iova == IOVA_MAX ? "iova" : "length");
+	if (!prot_of(flags))
+		return swi_fail(call->why, -EINVAL, "flags give the device neither read nor write access");
+	return 0;
+}
+
+/* Maps `length` bytes of an owner as the only piece; the IOVA comes back in *iova. */
+static int map_owner(struct call *call, struct ioas *ioas, struct mem_owner *owner, uint64_t addr,
+		     uint64_t length, uint32_t flags, uint64_t *iova)
+{
+	struct plan plan = {.prot = prot_of(flags),
+			    .fixed = flags & IOMMU_IOAS_MAP_FIXED_IOVA,
+			    .iova = *iova};
+	struct backing *backing;
+	int rc;
+
+	rc = backing_create(owner, addr, length, plan.prot & SWI_WRITE, &backing);
+	if (rc)
+		return rc;
+	rc = plan_add(&plan, backing, 0, length);
+	if (!rc)
+		rc = plan_run(ioas, &plan, call->why);
+	if (!rc)
+		*iova = plan.iova;
+	plan_free(&plan);
+	return rc;
+}
+
+int ioas_cmd_map(struct call *call)
+{
+	struct iommu_ioas_map *cmd = (void *)call->cmd.bytes;
+	struct mem_owner *owner;
+	struct obj *obj;
+	uint64_t end;
+	int rc;
+
+	if (cmd->__reserved)
+		return swi_fail(call->why, -EOPNOTSUPP, "__reserved is not 0");
+	rc = check_map_args(call, cmd->flags, FIXED_RW, cmd->iova, cmd->length);
+	if (rc)
+		return rc;
+	rc = obj_get(call->ctx, cmd->ioas_id, OBJ_IOAS, "ioas_id", call->why, &obj);
+	if (rc)
+		return rc;
+	if (__builtin_add_overflow(cmd->user_va, cmd->length, &end)) {
+		rc = swi_fail(call->why, -EOVERFLOW, "user_va %#llx + length %#llx passes 2^64", (ull)cmd->user_va,
+			      (ull)cmd->length);
+		goto out;
+	}
+	if (!cmd->length || cmd->length > IOVA_MAX - SWI_PAGE_SIZE) {
+		rc = swi_fail(call->why, -EINVAL, "length %#llx is %s", (ull)cmd->length, cmd->length ? "too large" : "0");
+		goto out;
+	}
+	rc = call->caller->ops->get_memory(call->caller, &owner);
+	if (rc)
+		goto out;
+	rc = map_owner(call, ioas_of(obj), owner, cmd->user_va, cmd->length, cmd->flags, (uint64_t *)&cmd->iova);
+	mem_owner_put(owner);
+	if (!rc)
+		rc = call_respond(call);
+out:
+	obj_put(obj);
+	return rc;
+}
+
+int ioas_cmd_map_file(struct call *call)
+{
+	struct iommu_ioas_map_file *cmd = (void *)call->cmd.bytes;
+	struct mem_owner *owner;
+	struct obj *obj;
+	uint64_t last;
+	int rc, fd;
+
+	rc = check_map_args(call, cmd->flags, FIXED_RW, cmd->iova, cmd->length);
+	if (rc)
+		return rc;
+	rc = obj_get(call->ctx, cmd->ioas_id, OBJ_IOAS, "ioas_id", call->why, &obj);
+	if (rc)
+		return rc;
+	if (!cmd->length) {
+		rc = swi_fail(call->why, -EINVAL, "length is 0");
+		goto out;
+	}
+	if (!range_last(cmd->start, cmd->length, &last)) {
+		rc = swi_fail(call->why, -EOVERFLOW, "start %#llx + length %#llx passes 2^64", (ull)cmd->start,
+			      (ull)cmd->length);
+		goto out;
+	}
+	rc = call->caller->ops->get_fd(call->caller, cmd->fd, &fd);
+	if (rc) {
+		swi_fail(call->why, rc, "fd %d is not an open file", cmd->fd);
+		goto out;
+	}
+	if (cmd->length > IOVA_MAX - SWI_PAGE_SIZE) {
+		close(fd);
+		rc = swi_fail(call->why, -EINVAL, "length %#llx is too large", (ull)cmd->length);
+		goto out;
+	}
+	rc = mem_owner_file(fd, &owner, call->why);
+	if (rc) {
+		close(fd);
+		goto out;
+	}
+	rc = map_owner(call, ioas_of(obj), owner, cmd->start, cmd->length, cmd->flags, (uint64_t *)&cmd->iova);
+	mem_owner_put(owner);
+	if (!rc)
+		rc = call_respond(call);
+out:
+	obj_put(obj);
+	return rc;
+}
+
+/* ---- COPY ---------------------------------------------------------------------------------------- */
+
+/* The consecutive areas that cover [first, last] of the source, as pieces. */
+static int collect_source(struct ioas *ioas, iova_t first, iova_t last, struct plan *plan,
+			  struct swi_reason *why)
+{
+	struct iova_area *area;
+	iova_t next = first, end;
+	int rc = 0;
+
+	iova_map_lock(ioas->map);
+	for (area = iova_map_first(ioas->map, first);; area = iova_area_next(area)) {
+		if (!area || area->iova > next || area->busy) {
+			rc = swi_fail(why, -ENOENT, "src_iova: nothing is mapped at %#llx", (ull)next);
+			break;
+		}
+		end = SWI_MIN(area->last, last);
+		rc = plan_add(plan, backing_get(area->backing), area->offset + (next - area->iova),
+			      end - next + 1);
+		if (rc || end == last)
+			break;
+		next = end + 1;
+	}
+	iova_map_unlock(ioas->map);
+	return rc;
+}
+
+int ioas_cmd_copy(struct call *call)
+{
+	struct iommu_ioas_copy *cmd = (void *)call->cmd.bytes;
+	struct plan plan = {.prot = prot_of(cmd->flags),
+			    .fixed = cmd->flags & IOMMU_IOAS_MAP_FIXED_IOVA,
+			    .iova = cmd->dst_iova};
+	struct obj *obj;
+	iova_t last;
+	int rc;
+
+	rc = check_map_args(call, cmd->flags, FIXED_RW, cmd->dst_iova, cmd->length);
+	if (rc && cmd->flags & ~FIXED_RW)
+		return rc;
+	if (cmd->src_iova == IOVA_MAX)
+		return swi_fail(call->why, -EOVERFLOW, "src_iova is 2^64 - 1");
+	if (rc)
+		return rc;
+	rc = obj_get(call->ctx, cmd->src_ioas_id, OBJ_IOAS, "src_ioas_id", call->why, &obj);
+	if (rc)
+		return rc;
+	if (!cmd->length)
+		rc = swi_fail(call->why, -EINVAL, "length is 0");
+	else if (!range_last(cmd->src_iova, cmd->length, &last))
+		rc = swi_fail(call->why, -EOVERFLOW, "src_iova %#llx + length %#llx passes 2^64", (ull)cmd->src_iova,
+			      (ull)cmd->length);
+	else
+		rc = collect_source(ioas_of(obj), cmd->src_iova, last, &plan, call->why);
+	obj_put(obj);
+	if (rc)
+		goto out;
+	rc = obj_get(call->ctx, cmd->dst_ioas_id, OBJ_IOAS, "dst_ioas_id", call->why, &obj);
+	if (rc)
+		goto out;
+	rc = plan_run(ioas_of(obj), &plan, call->why);
+	if (!rc) {
+		cmd->dst_iova = plan.iova;
+		rc = call_respond(call);
+	}
+	obj_put(obj);
+out:
+	plan_free(&plan);
+	return rc;
+}
+
+/* ---- UNMAP --------------------------------------------------------------------------------------- */
+
+#define UNMAP_BATCH 64
+
+struct unmap_scan {
+	iova_t first, last;
+	iova_t next;   /* where to go on; areas below are done with */
+	bool at_end;   /* the last address has been passed */
+	bool all;      /* the whole space: nothing can lie partly outside */
+	uint64_t removed;
+};
+
+/*
+ * Retracts the next areas of the range, at most UNMAP_BATCH. An area that may not be removed ends the batch before it;
+ * it is judged again, and its error returned, when it comes first.
+ */
+static int retract_batch_locked(struct ioas *ioas, struct unmap_scan *scan, struct iova_area **batch,
+				size_t *n, struct swi_reason *why)
+{
+	struct iova_area *area = scan->at_end ? NULL : iova_map_first(ioas->map, scan->next);
+	int rc = 0;
+
+	for (*n = 0; area && area->iova <= scan->last && *n < UNMAP_BATCH; area = iova_area_next(area)) {
+		if (area->busy)
+			rc = swi_fail(why, -EBUSY, "the mapping [%#llx, %#llx] is being set up or torn down by another call",
+				      (ull)area->iova, (ull)area->last);
+		else if (area->iova < scan->first || area->last > scan->last)
+			rc = swi_fail(why, -ENOENT,
+				      "the range ends inside the mapping [%#llx, %#llx], which cannot be cut",
+				      (ull)area->iova, (ull)area->last);
+		if (rc)
+			break;
+		batch[(*n)++] = area;
+	}
+	if (*n)
+		rc = 0;
+	for (size_t i = 0; i < *n; i++)
+		iova_map_retract(ioas->map, batch[i]);
+	return rc;
+}
+
+static void remove_batch(struct ioas *ioas, struct unmap_scan *scan, struct iova_area **batch, size_t n)
+{
+	iova_map_sync(ioas->map);
+	if (ioas->nr_domains)
+		for (size_t i = 0; i < n; i++)
+			backing_unpin(batch[i]->backing);
+	iova_map_lock(ioas->map);
+	for (size_t i = 0; i < n; i++)
+		iova_map_remove(ioas->map, batch[i]);
+	iova_map_unlock(ioas->map);
+	for (size_t i = 0; i < n; i++) {
+		scan->removed += batch[i]->last - batch[i]->iova + 1;
+		scan->at_end = batch[i]->last == IOVA_MAX;
+		scan->next = batch[i]->last + 1;
+		backing_put(batch[i]->backing);
+		swi_free(batch[i]);
+	}
+}
+
+/* Removes the areas of [first, last]; *removed counts bytes also on failure. */
+static int unmap_range(struct ioas *ioas, iova_t first, iova_t last, uint64_t *removed,
+		       struct swi_reason *why)
+{
+	struct unmap_scan scan = {.first = first, .last = last, .next = first};
+	struct iova_area *batch[UNMAP_BATCH];
+	size_t n;
+	int rc;
+
+	pthread_rwlock_rdlock(&ioas->domains);
+	do {
+		iova_map_lock(ioas->map);
+		rc = retract_batch_locked(ioas, &scan, batch, &n, why);
+		iova_map_unlock(ioas->map);
+		if (n)
+			remove_batch(ioas, &scan, batch, n);
+	} while (n);
+	pthread_rwlock_unlock(&ioas->domains);
+	*removed = scan.removed;
+	return rc;
+}
+
+int ioas_cmd_unmap(struct call *call)
+{
+	struct iommu_ioas_unmap *cmd = (void *)call->cmd.bytes;
+	bool all = cmd->iova == 0 && cmd->length == IOVA_MAX;
+	uint64_t removed = 0;
+	iova_t last = IOVA_MAX;
+	struct obj *obj;
+	int rc;
+
+	rc = obj_get(call->ctx, cmd->ioas_id, OBJ_IOAS, "ioas_id", call->why, &obj);
+	if (rc)
+		return rc;
+	if (all)
+		rc = 0;
+	else if (cmd->iova == IOVA_MAX || cmd->length == IOVA_MAX)
+		rc = swi_fail(call->why, -EOVERFLOW, "%s is 2^64 - 1", cmd->iova == IOVA_MAX ? "iova" : "length");
+	else if (!cmd->length)
+		rc = swi_fail(call->why, -EINVAL, "length is 0");
+	else if (!range_last(cmd->iova, cmd->length, &last))
+		rc = swi_fail(call->why, -EOVERFLOW, "iova %#llx + length %#llx passes 2^64", (ull)cmd->iova,
+			      (ull)cmd->length);
+	if (!rc)
+		rc = unmap_range(ioas_of(obj), cmd->iova, last, &removed, call->why);
+	if (!rc && !removed && !all)
+		rc = swi_fail(call->why, -ENOENT, "nothing is mapped in [%#llx, %#llx]", (ull)cmd->iova, (ull)last);
+	if (!rc) {
+		cmd->length = removed;
+		rc = call_respond(call);
+	}
+	obj_put(obj);
+	return rc;
+}

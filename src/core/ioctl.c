@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The ioctl surface of /dev/iommu: one table, and the checks that come before any handler in the
+ * order of spec core.md 2.1 (each errno has its place in that order).
+ *
+ *   number out of the table's range   ENOTTY without touching the argument
+ *   u32 at the argument unreadable	EFAULT
+ *   number not exactly a table entry	ENOTTY
+ *   size too small			EINVAL
+ *   size too large, tail not zero	E2BIG, or EFAULT if unreadable, whichever comes first
+ *   head unreadable			EFAULT
+ */
+#include <errno.h>
+#include <linux/iommufd.h>
+#include <linux/ioctl.h>
+#include <string.h>
+
+#include "core/call.h"
+
+struct ioctl_entry {
+	uint16_t min_size, full_size;
+	const char *name;
+	int (*handler)(struct call *call);
+};
+
+static int destroy_cmd(struct call *call)
+{
+	struct iommu_destroy *cmd = (void *)call->cmd.bytes;
+
+	return obj_destroy_id(call->ctx, cmd->id, call->why);
+}
+
+static int noiommu_get_pa_cmd(struct call *call)
+{
+	return swi_fail(call->why, -EOPNOTSUPP,
+			"swiommu has no physical addresses to give: no-iommu mode is not offered");
+}
+
+#define end_of(type, member) (offsetof(type, member) + sizeof(((type *)0)->member))
+#define ENTRY(ioctl, type, last_member, fn)                                                        \
+	[(ioctl) - IOCTL_FIRST] = {end_of(type, last_member), sizeof(type), #ioctl, fn}
+
+#define IOCTL_FIRST _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE)
+#define IOCTL_LAST IOMMU_IOAS_NOIOMMU_GET_PA
+
+/* clang-format off */
+static const struct ioctl_entry ioctls[IOCTL_LAST - IOCTL_FIRST + 1] = {
+	ENTRY(IOMMU_DESTROY, struct iommu_destroy, id, destroy_cmd),
+	ENTRY(IOMMU_IOAS_ALLOC, struct iommu_ioas_alloc, out_ioas_id, ioas_cmd_alloc),
+	ENTRY(IOMMU_IOAS_ALLOW_IOVAS, struct iommu_ioas_allow_iovas, allowed_iovas, ioas_cmd_allow_iovas),
+	ENTRY(IOMMU_IOAS_COPY, struct iommu_ioas_copy, src_iova, ioas_cmd_copy),
+	ENTRY(IOMMU_IOAS_IOVA_RANGES, struct iommu_ioas_iova_ranges, out_iova_alignment, ioas_cmd_iova_ranges),
+	ENTRY(IOMMU_IOAS_MAP, struct iommu_ioas_map, iova, ioas_cmd_map),
+	ENTRY(IOMMU_IOAS_UNMAP, struct iommu_ioas_unmap, length, ioas_cmd_unmap),
+	ENTRY(IOMMU_OPTION, struct iommu_option, val64, option_cmd),
+	ENTRY(IOMMU_IOAS_MAP_FILE, struct iommu_ioas_map_file, iova, ioas_cmd_map_file),
+	ENTRY(IOMMU_IOAS_NOIOMMU_GET_PA, struct iommu_ioas_noiommu_get_pa, out_phys, noiommu_get_pa_cmd),
+};
+/* clang-format on */
+
+int call_copy_in(struct call *call, void *dst, uint64_t uptr, size_t len, const char *what)
+{
+	if (!call->caller->ops->copy_in(call->caller, dst, uptr, len))
+		return 0;
+	return swi_fail(call->why, -EFAULT, "%s: %zu bytes at %#llx cannot be read", what, len,
+			(unsigned long long)uptr);
+}
+
+int call_copy_out(struct call *call, uint64_t uptr, const void *src, size_t len, const char *what)
+{
+	if (!call->caller->ops->copy_out(call->caller, uptr, src, len))
+		return 0;
+	return swi_fail(call->why, -EFAULT, "%s: %zu bytes at %#llx cannot be written", what, len,
+			(unsigned long long)uptr);
+}
+
+int call_respond(struct call *call)
+{
+	return call_copy_out(call, call->uptr, call->cmd.bytes,
+			     SWI_MIN(call->user_size, call->full_size), "struct");
+}
+
+/*
+ * Bytes full_size..user_size-1 of the client's struct must be zero. A chunk that cannot be read as a
+ * whole is read bytewise: a non-zero byte before the fault wins over the fault.
+ */
+static int check_tail(struct call *call)
+{
+	unsigned char buf[512];
+	uint64_t at = call->full_size, left;
+	size_t chunk = sizeof(buf), n;
+
+	for (left = call->user_size - at; left; left -= n, at += n) {
+		n = SWI_MIN(left, chunk);
+		if (call->caller->ops->copy_in(call->caller, buf, call->uptr + at, n)) {
+			if (n == 1)
+				return swi_fail(call->why, -EFAULT,
+						"size says %u bytes, but byte %llu cannot be read",
+						call->user_size, (unsigned long long)at);
+			chunk = 1;
+			n = 0;
+			continue;
+		}
+		for (size_t i = 0; i < n; i++)
+			if (buf[i])
+				return swi_fail(call->why, -E2BIG,
+						"byte %llu is not zero, beyond the %u bytes that are known "
+						"of this struct",
+						(unsigned long long)(at + i), call->full_size);
+	}
+	return 0;
+}
+
+static const struct ioctl_entry *find_entry(unsigned int cmd)
+{
+	if (cmd < IOCTL_FIRST || cmd > IOCTL_LAST || !ioctls[cmd - IOCTL_FIRST].handler)
+		return NULL;
+	return &ioctls[cmd - IOCTL_FIRST];
+}
+
+/* Steps 4 to 6: the struct into call->cmd. */
+static int copy_struct(struct call *call, const struct ioctl_entry *entry)
+{
+	int rc;
+
+	call->full_size = entry->full_size;
+	if (call->user_size < entry->min_size)
+		return swi_fail(call->why, -EINVAL, "size is %u, less than the %u that %s needs",
+				call->user_size, entry->min_size, entry->name);
+	if (call->user_size > entry->full_size) {
+		rc = check_tail(call);
+		if (rc)
+			return rc;
+	}
+	memset(&call->cmd, 0, sizeof(call->cmd));
+	return call_copy_in(call, call->cmd.bytes, call->uptr,
+			    SWI_MIN(call->user_size, call->full_size), "struct");
+}
+
+static long run(struct call *call, const struct ioctl_entry *entry)
+{
+	int rc = entry->handler(call);
+
+	if (call->new_obj) {
+		if (rc)
+			obj_abort(call->new_obj, true);
+		else
+			obj_publish(call->new_obj);
+	}
+	return rc;
+}
+
+static long dispatch(struct call *call, unsigned int cmd)
+{
+	const struct ioctl_entry *entry;
+	unsigned int nr = _IOC_NR(cmd);
+	int rc;
+
+	if (nr < IOMMUFD_CMD_BASE || nr > _IOC_NR(IOCTL_LAST))
+		return swi_fail(call->why, -ENOTTY, "ioctl number %#x is not one of /dev/iommu", cmd);
+	rc = call_copy_in(call, &call->user_size, call->uptr, sizeof(call->user_size), "size");
+	if (rc)
+		return rc;
+	entry = find_entry(cmd);
+	if (!entry)
+		return swi_fail(call->why, -ENOTTY, "ioctl number %#x is not known", cmd);
+	rc = copy_struct(call, entry);
+	if (rc)
+		return rc;
+	return run(call, entry);
+}
+
+long swiommu_ioctl(struct iommufd_ctx *ctx, struct swiommu_caller *caller, unsigned int cmd,
+		   uint64_t arg)
+{
+	_Static_assert(sizeof(struct swi_reason) == SWIOMMU_REASON_MAX, "one buffer serves both");
+	struct call call = {
+		.ctx = ctx,
+		.caller = caller,
+		.why = (struct swi_reason *)caller->reason,
+		.uptr = arg,
+	};
+
+	caller->reason[0] = '\0';
+	return dispatch(&call, cmd);
+}

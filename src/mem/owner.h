@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SWIOMMU_MEM_OWNER_H
+#define SWIOMMU_MEM_OWNER_H
+
+/*
+ * Memory owners: whose memory an address means, and how to reach it.
+ *
+ * | kind    | an address is                       | reached by |
+ * |---------|-------------------------------------|------------------------------------------------|
+ * | local   | a pointer of this process           | plain loads and stores | | process | a pointer
+ * of one other address space| its /proc mem file; shared mappings by a window| | file    | an
+ * offset in a memfd or tmpfs file  | a window; pread/pwrite where that is refused   |
+ *
+ * A process owner means one address space (what the kernel calls mm), not one process: after the
+ * program execs or exits the old owner answers -EFAULT and never reaches the successor's memory.
+ *
+ * Owners are counted. All functions may be called from any thread at any time; all but get/put may
+ * block (the other side's memory may be behind userfaultfd or FUSE), so no lock is held over them.
+ */
+
+#include "base/base.h"
+#include "base/reason.h"
+
+struct mem_owner;
+
+/* A stretch of an owner's memory that this process can address; `host` NULL = there is none. */
+struct mem_window {
+	void *host; /* where the window's first asked-for byte is; owned by the window */
+	void *map;  /* page-aligned mapping to undo, NULL when nothing was mapped */
+	size_t map_length;
+	unsigned mappings; /* of the process' limited number of mappings, for the books */
+};
+
+struct mem_owner_ops {
+	const char *kind;
+	/*
+	 * Move `len` bytes between buf and the owner's memory, with the rights the owner has *now*
+	 * (a read-only page refuses write). 0, or -EFAULT: some bytes may have moved. A file
+	 * answers -EINVAL where the range is not inside its whole pages.
+	 */
+	int (*read)(struct mem_owner *o, uint64_t addr, void *buf, size_t len);
+	int (*write)(struct mem_owner *o, uint64_t addr, const void *buf, size_t len);
+	/*
+	 * Whether a device could be given [addr, addr+len) with `prot` (spec core.md 5.4), and a
+	 * window on it where one can be had. `win->host` stays NULL where read and write are the
+	 * only way. The window can be written to only if prot has SWI_WRITE, and be read always.
+	 * On failure nothing is held. -EFAULT, -EINVAL (a file that cannot be pinned),
+	 * -ENOMEM, with a reason.
+	 */
+	int (*open_window)(struct mem_owner *o, uint64_t addr, uint64_t len, unsigned prot,
+			   struct mem_window *win, struct swi_reason *why);
+	/*
+	 * As read and write, for memory that a window was asked for: the rights that held then
+	 * still hold (the kernel's pin outlives mprotect). Used where there is no window. 0 or
+	 * -EFAULT.
+	 */
+	int (*read_pinned)(struct mem_owner *o, uint64_t addr, void *buf, size_t len);
+	int (*write_pinned)(struct mem_owner *o, uint64_t addr, const void *buf, size_t len);
+	void (*destroy)(struct mem_owner *o);
+};
+
+struct mem_owner {
+	const struct mem_owner_ops *ops;
+	_Atomic unsigned refs;
+};
+
+/* This process' own memory. Bad pointers are answered with -EFAULT by read, write, open_window. */
+int mem_owner_local(struct mem_owner **out);
+/*
+ * The address space of `pid` (a thread or process id in our pid namespace) as it is now. The caller
+ * guarantees that the task stays put during the call (it waits for the answer to a system call); if
+ * it can be torn out of that wait, the caller looks after the call whether it has been, and drops
+ * the owner then. Keeps three files open.
+ * -EPERM: we may not look into it; -ESRCH: gone; -ENOMEM: no memory or no free descriptor.
+ */
+int mem_owner_process(pid_t pid, struct mem_owner **out, struct swi_reason *why);
+/*
+ * The contents of an open file. Takes `fd` over on success (it may be closed at once). Any file is
+ * accepted; one that is not a memfd, tmpfs or hugetlbfs file is refused with -EINVAL when a window
+ * is opened or data is moved (spec core.md 4.2). The fd's open mode does not matter as long as this
+ * process may open the file for both directions by itself. A write window on a file that is sealed
+ * against writing is refused with -EINVAL. -EBADF: not an open file (O_PATH), -ENOMEM.
+ */
+int mem_owner_file(int fd, struct mem_owner **out, struct swi_reason *why);
+
+struct mem_owner *mem_owner_get(struct mem_owner *o);
+void mem_owner_put(struct mem_owner *o);
+/* Undoes open_window(); does nothing to a window that is all zero. */
+void mem_window_close(struct mem_window *win);
+
+/* The pid that mem_owner_process() was given, 0 for other kinds: for messages only. */
+pid_t mem_owner_pid(const struct mem_owner *o);
+
+#endif

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT
+/*
+ * This process' own memory, for embedders: an address is a pointer.
+ *
+ * A window is the pointer itself, once the mappings permit it; from then on the embedder promises
+ * to keep the memory. Without that promise (nothing is pinned, or the address is simply wrong) data
+ * is moved by process_vm_readv/writev on ourselves, where the kernel answers EFAULT instead of
+ * sending a signal, whatever other threads unmap meanwhile. Where a sandbox forbids these calls,
+ * the memory file of this process serves, after a look at the rights, which it ignores by itself.
+ *
+ * Nothing is kept open: after a fork, "this process" means the child.
+ */
+#include "mem/owner.h"
+
+#include "base/alloc.h"
+#include "mem/rights.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+struct local_owner {
+	struct mem_owner base;
+	struct rights_env fs; /* only the device numbers are of use */
+};
+
+/* process_vm_readv/writev on ourselves; -EPERM or -ENOSYS: not available here. */
+static int move_self(uint64_t addr, void *buf, size_t len, bool write)
+{
+	struct iovec mine, theirs;
+	ssize_t n;
+
+	while (len) {
+		mine = (struct iovec){buf, len};
+		theirs = (struct iovec){(void *)(uintptr_t)addr, len};
+		n = write ? process_vm_writev(getpid(), &mine, 1, &theirs, 1, 0)
+			  : process_vm_readv(getpid(), &mine, 1, &theirs, 1, 0);
+		if (n < 0)
+			return errno == EPERM || errno == ENOSYS ? -errno : -EFAULT;
+		if (n == 0)
+			return -EFAULT;
+		addr += n;
+		buf = (char *)buf + n;
+		len -= n;
+	}
+	return 0;
+}
+
+static int move_by_file(uint64_t addr, void *buf, size_t len, bool write)
+{
+	int maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	int mem = open("/proc/self/mem", (write ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
+	uint64_t stop = 0;
+	struct vma_walk w;
+	ssize_t n;
+	int ret = -EFAULT;
+
+	if (maps < 0 || mem < 0)
+		goto out;
+	vma_walk_start(&w, maps);
+	for (; len; addr += n, buf = (char *)buf + n, len -= n) {
+		if (rights_check_now(&w, addr, addr + len - 1, write ? SWI_WRITE : SWI_READ, &stop))
+			goto out;
+		n = write ? pwrite(mem, buf, stop - addr + 1, (off_t)addr)
+			  : pread(mem, buf, stop - addr + 1, (off_t)addr);
+		if (n <= 0)
+			goto out;
+	}
+	ret = 0;
+out:
+	if (maps >= 0)
+		close(maps);
+	if (mem >= 0)
+		close(mem);
+	return ret;
+}
+
+static int move(uint64_t addr, void *buf, size_t len, bool write)
+{
+	uint64_t last;
+	int ret;
+
+	if (!len)
+		return 0;
+	if (!range_last(addr, len, &last) || last > INT64_MAX)
+		return -EFAULT;
+	ret = move_self(addr, buf, len, write);
+	return ret == -EPERM || ret == -ENOSYS ? move_by_file(addr, buf, len, write) : ret;
+}
+
+static int local_read(struct mem_owner *o, uint64_t addr, void *buf, size_t len)
+{
+	(void)o;
+	return move(addr, buf, len, false);
+}
+
+static int local_write(struct mem_owner *o, uint64_t addr, const void *buf, size_t len)
+{
+	(void)o;
+	return move(addr, (void *)(uintptr_t)buf, len, true);
+}
+
+static int local_touch(void *data, const struct vma *v, uint64_t addr)
+{
+	char byte;
+
+	(void)data;
+	/* Memory that can only be written cannot be looked at; its protection has to do. */
+	return v->prot & SWI_READ ? move(addr, &byte, 1, false) : 0;
+}
+
+static int local_open_window(struct mem_owner *o, uint64_t addr, uint64_t len, unsigned prot,
+			     struct mem_window *win, struct swi_reason *why)
+{
+	struct local_owner *lo = container_of(o, struct local_owner, base);
+	struct rights_parts parts;
+	struct rights_env env = lo->fs;
+	uint64_t last;
+	int ret;
+
+	*win = (struct mem_window){0};
+	if (!range_last(addr, len, &last))
+		return swi_fail(why, -EFAULT, "%#llx bytes at %#llx are no memory range",
+				(unsigned long long)len, (unsigned long long)addr);
+	env.maps_fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	if (env.maps_fd < 0)
+		return swi_fail(why, -ENOMEM, "/proc/self/maps cannot be opened: %s",
+				strerror(errno));
+	env.proc_dir = -1; /* its own mount table is looked at anyway */
+	env.touch = local_touch;
+	ret = rights_check_pin(&env, addr, last, prot, &parts, why);
+	close(env.maps_fd);
+	if (!ret)
+		win->host = (void *)(uintptr_t)addr;
+	return ret;
+}
+
+static void local_destroy(struct mem_owner *o)
+{
+	swi_free(container_of(o, struct local_owner, base));
+}
+
+static const struct mem_owner_ops local_ops = {
+	.kind = "local",
+	.read = local_read,
+	.write = local_write,
+	.open_window = local_open_window,
+	/* A window is always had; whoever goes without it is served as carefully as anybody. */
+	.read_pinned = local_read,
+	.write_pinned = local_write,
+	.destroy = local_destroy,
+};
+
+int mem_owner_local(struct mem_owner **out)
+{
+	struct local_owner *lo = swi_new(struct local_owner);
+
+	if (!lo)
+		return -ENOMEM;
+	lo->base.ops = &local_ops;
+	atomic_init(&lo->base.refs, 1);
+	rights_env_probe(&lo->fs);
+	*out = &lo->base;
+	return 0;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SWIOMMU_MEM_RIGHTS_H
+#define SWIOMMU_MEM_RIGHTS_H
+
+/* Which memory of an address space a device may be given: the table of spec core.md 5.4. */
+
+#include "base/reason.h"
+#include "mem/vma.h"
+
+/* How to ask about one address space. Every fd is borrowed. */
+struct rights_env {
+	int maps_fd;
+	int proc_dir; /* its /proc directory, -1 = this process */
+	pid_t pid;    /* for messages; 0 = this process */
+	/* Filesystems of memfds and of shared anonymous memory, which no mount table lists. */
+	dev_t shmem_dev, hugetlb_dev;
+	/* Whether the page at addr, in v, is there and is memory: 0 or -EFAULT. */
+	int (*touch)(void *data, const struct vma *v, uint64_t addr);
+	void *data;
+};
+
+/* The mappings under a range, as long as they are few and all shared memory files. */
+#define RIGHTS_PARTS_MAX 32
+struct rights_parts {
+	unsigned n; /* 0 = a window cannot be built from them */
+	struct vma v[RIGHTS_PARTS_MAX];
+};
+
+/* Fills in the two devices, which are constants of the running kernel. Best effort. */
+void rights_env_probe(struct rights_env *env);
+
+/*
+ * Whether every page of [addr, last] can be pinned for `prot`. 0 and the parts, or -EFAULT with a
+ * reason. Touches one page of each mapping; may block.
+ */
+int rights_check_pin(const struct rights_env *env, uint64_t addr, uint64_t last, unsigned prot,
+		     struct rights_parts *parts, struct swi_reason *why);
+
+/*
+ * How far the memory from addr on, up to last, permits `prot` by the page protections alone:
+ * *stop becomes the last byte of the mapping or `last`. 0 or -EFAULT.
+ */
+int rights_check_now(struct vma_walk *w, uint64_t addr, uint64_t last, unsigned prot,
+		     uint64_t *stop);
+
+#endif

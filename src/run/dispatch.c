@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT
+/*
+ * One trapped system call: from the numbers in the notification to the engine or the device, and back.
+ *
+ * A call on a descriptor that is not ours is told to continue as if nothing had been. That decision
+ * rests on the descriptor at that moment; if another thread of the program swaps it meanwhile, the kernel performs
+ * the call on whatever is there, which can harm only the program itself.
+ */
+#include "run/dispatch.h"
+
+#include <errno.h>
+#include <linux/vfio.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "run/files.h"
+#include "run/task.h"
+
+/* What a handler returns for "let the kernel do it". Not an errno, and not a possible result. */
+#define CONTINUE (-100000L)
+
+typedef unsigned long long ull;
+
+static void explain(struct session *s, struct task *t, const struct node *node, const char *what,
+		    ull number, long rc)
+{
+	if (!s->explain || rc >= 0)
+		return;
+	session_say(s, "pid %d: %s %#llx on %s: %s%s%s", (int)t->tid, what, number, node->path,
+		    strerrorname_np(-rc), t->caller.reason[0] ? ": " : "", t->caller.reason);
+}
+
+/* ---- handlers -------------------------------------------------------------------------------------- */
+
+static long on_ioctl(struct session *s, struct task *t, struct open_file *file, const __u64 *args)
+{
+	const struct node *node = open_file_node(file);
+	unsigned int cmd = args[1];
+	long rc;
+
+	if (node->kind == NODE_IOMMU) {
+		struct iommufd_ctx *ctx;
+
+		rc = open_file_ctx(file, &ctx);
+		if (rc)
+			return rc;
+		rc = swiommu_ioctl(ctx, &t->caller, cmd, args[2]);
+		swiommu_close(ctx);
+	} else {
+		/* A device that the program has just closed must not look busy. */
+		if (cmd == VFIO_DEVICE_BIND_IOMMUFD)
+			files_sweep(s->files);
+		rc = vfio_file_ioctl(open_file_vfio(file), &t->caller, cmd, args[2]);
+	}
+	explain(s, t, node, "ioctl", cmd, rc);
+	return rc;
+}
+
+static ssize_t transfer(struct task *t, struct open_file *file, bool write, uint64_t buf, uint64_t count,
+			uint64_t pos)
+{
+	struct vfio_file *vfio = open_file_vfio(file);
+
+	/* As the kernel: no transfer moves more than this. */
+	count = SWI_MIN(count, 0x7ffff000ull);
+	if (!vfio)
+		return swi_fail((struct swi_reason *)t->caller.reason, -EINVAL,
+				"/dev/iommu is for ioctls: it cannot be read or written");
+	return write ? vfio_file_pwrite(vfio, &t->caller, buf, count, pos)
+		     : vfio_file_pread(vfio, &t->caller, buf, count, pos);
+}
+
+static long on_transfer(struct session *s, struct task *t, struct open_file *file, bool write,
+			const __u64 *args)
+{
+	ssize_t rc;
+
+	if ((int64_t)args[3] < 0)
+		return -EINVAL;
+	rc = transfer(t, file, write, args[1], args[2], args[3]);
+	explain(s, t, open_file_node(file), write ? "pwrite at" : "pread at", args[3], rc);
+	return rc;
+}
+
+static long on_vector(struct session *s, struct task *t, struct open_file *file, bool write,
+		      const __u64 *args)
+{
+	uint64_t count = args[2], pos = args[3];
+	long done = 0, rc = 0;
+	struct {
+		uint64_t base, len;
+	} iov;
+
+	if (count > 1024 || (int64_t)pos < 0)
+		return -EINVAL;
+	for (uint64_t i = 0; i < count; i++) {
+		rc = t->caller.ops->copy_in(&t->caller, &iov, args[1] + i * sizeof(iov), sizeof(iov));
+		if (!rc)
+			rc = transfer(t, file, write, iov.base, iov.len, pos + done);
+		if (rc < 0)
+			break;
+		done += rc;
+		if ((uint64_t)rc < iov.len)
+			break;
+	}
+	rc = done ? done : rc;
+	explain(s, t, open_file_node(file), write ? "pwritev at" : "preadv at", pos, rc);
+	return rc;
+}
+
+static long on_mmap(struct session *s, struct task *t, struct open_file *file, const __u64 *args)
+{
+	struct vfio_file *vfio = open_file_vfio(file);
+	long rc;
+
+	if (vfio)
+		rc = vfio_file_mmap(vfio, &t->caller, args[1], args[2], args[3], args[5]);
+	else if (args[2] & PROT_EXEC)
+		rc = swi_fail((struct swi_reason *)t->caller.reason, -EPERM, "regions cannot be executed");
+	else
+		rc = swi_fail((struct swi_reason *)t->caller.reason, -ENXIO,
+			      "no region is registered at offset %#llx", (ull)args[5]);
+	explain(s, t, open_file_node(file), "mmap at", args[5], rc);
+	return rc ? rc : CONTINUE;
+}
+
+static long on_file(struct session *s, struct task *t, struct open_file *file,
+		    const struct seccomp_data *data)
+{
+	switch (data->nr) {
+	case SYS_ioctl:
+		return on_ioctl(s, t, file, data->args);
+	case SYS_pread64:
+		return on_transfer(s, t, file, false, data->args);
+	case SYS_pwrite64:
+		return on_transfer(s, t, file, true, data->args);
+	case SYS_preadv:
+	case SYS_preadv2:
+		return on_vector(s, t, file, false, data->args);
+	case SYS_pwritev:
+	case SYS_pwritev2:
+		return on_vector(s, t, file, true, data->args);
+	case SYS_mmap:
+		return on_mmap(s, t, file, data->args);
+	default:
+		return CONTINUE;
+	}
+}
+
+static long serve(struct session *s, struct task *t, const struct seccomp_data *data)
+{
+	int number = data->nr == SYS_mmap ? (int)data->args[4] : (int)data->args[0];
+	struct open_file *file;
+	int fd, rc;
+	long ret;
+
+	fd = task_dup_fd(t, number);
+	if (fd < 0)
+		return CONTINUE; /* the kernel has the right errno for it */
+	rc = files_get(s->files, fd, t->tid, &file);
+	close(fd);
+	if (rc)
+		return rc == -ENODEV ? CONTINUE : rc;
+	ret = on_file(s, t, file, data);
+	open_file_put(file);
+	return ret;
+}
+
+void dispatch(struct session *s, const struct seccomp_notif *req, struct seccomp_notif_resp *resp)
+{
+	struct task task;
+	long rc;
+
+	task_init(&task, s, req->pid, req->id);
+	rc = serve(s, &task, &req->data);
+	task_fini(&task);
+	memset(resp, 0, sizeof(*resp));
+	resp->id = req->id;
+	if (rc == CONTINUE)
+		resp->flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+	else if (rc < 0)
+		resp->error = rc;
+	else
+		resp->val = rc;
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SWIOMMU_RUN_DISPATCH_H
+#define SWIOMMU_RUN_DISPATCH_H
+
+/* Answering the program's trapped system calls. */
+
+#include <linux/seccomp.h>
+
+#include "run/session.h"
+
+/*
+ * Serves one notification: fills in the response. Any worker thread.
+ */
+void dispatch(struct session *s, const struct seccomp_notif *req, struct seccomp_notif_resp *resp);
+
+/* Threads that receive and serve notifications; more are started while all are busy. -EAGAIN, -ENOMEM. */
+int workers_start(struct session *s, struct workers **out);
+/* No notification can come any more. Waits for the threads. */
+void workers_stop(struct workers *w);
+size_t workers_count(struct workers *w);
+
+#endif

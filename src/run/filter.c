@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Which system calls are trapped. Everything else runs at full speed, so the list is short and each
+ * rule is as narrow as its arguments allow:
+ *
+ *   ioctl      type ';' (iommufd and VFIO share it), and argument-less numbers 0x80-0xa0 of any
+ *	          type, because /dev/iommu answers those with EFAULT before ENOTTY
+ *   pread,     positions that a device file can mean: a region index is in bits 40 and up, and
+ *   pwrite     BAR 0 is at position 0, so small positions are trapped up to the largest BAR 0
+ *   mmap       shared mappings of files (the dynamic loader's are private)
+ *
+ * libseccomp compiles the rules; the program is loaded by hand because its version in Debian 12
+ * does not know SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV. With that flag, a call that the supervisor
+ * has begun to serve is interrupted by fatal signals only; without it, a signal handler would make
+ * the kernel repeat the call, and a MAP done twice is EEXIST.
+ */
+#include "run/filter.h"
+
+#include <errno.h>
+#include <linux/seccomp.h>
+#include <seccomp.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+
+#ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+#define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
+#endif
+
+#define REGION_SHIFT 40
+
+static int add_ioctl_rules(scmp_filter_ctx ctx)
+{
+	static const struct {
+		uint64_t mask, value;
+	} rules[] = {
+		{0xff00, 0x3b00},	  /* type ';' */
+		{0xffff00e0, 0x00000080}, /* no size, no direction, number 0x80-0x9f */
+		{0xffff00ff, 0x000000a0},
+	};
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < ARRAY_SIZE(rules); i++)
+		rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(ioctl), 1,
+				      SCMP_A1(SCMP_CMP_MASKED_EQ, rules[i].mask, rules[i].value));
+	return rc;
+}
+
+static int add_position_rules(scmp_filter_ctx ctx, uint64_t bar0_limit)
+{
+	static const int calls[] = {
+		SCMP_SYS(pread64), SCMP_SYS(pwrite64), SCMP_SYS(preadv),
+		SCMP_SYS(pwritev), SCMP_SYS(preadv2),  SCMP_SYS(pwritev2),
+	};
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < ARRAY_SIZE(calls); i++) {
+		rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, calls[i], 1,
+				      SCMP_A3(SCMP_CMP_GE, 1ull << REGION_SHIFT));
+		if (!rc && bar0_limit)
+			rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, calls[i], 1,
+					      SCMP_A3(SCMP_CMP_LT, bar0_limit));
+	}
+	return rc;
+}
+
+static int add_mmap_rules(scmp_filter_ctx ctx)
+{
+	return seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(mmap), 1,
+				SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_SHARED | MAP_ANONYMOUS, MAP_SHARED));
+}
+
+/* libseccomp can only write the program to a file. */
+static int export_program(scmp_filter_ctx ctx, struct run_filter *out)
+{
+	int fd = memfd_create("swiommu-filter", MFD_CLOEXEC);
+	struct stat st;
+	int rc;
+
+	if (fd < 0)
+		return -errno;
+	rc = seccomp_export_bpf(ctx, fd);
+	if (rc)
+		goto out;
+	if (fstat(fd, &st)) {
+		rc = -errno;
+		goto out;
+	}
+	out->code = swi_alloc(st.st_size);
+	if (!out->code) {
+		rc = -ENOMEM;
+		goto out;
+	}
+	out->length = st.st_size / sizeof(*out->code);
+	if (pread(fd, out->code, st.st_size, 0) != st.st_size) {
+		run_filter_free(out);
+		rc = -EIO;
+	}
+out:
+	close(fd);
+	return rc;
+}
+
+int run_filter_build(uint64_t bar0_limit, struct run_filter *out)
+{
+	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
+	int rc;
+
+	if (!ctx)
+		return -ENOMEM;
+	/* A program of another ABI (32-bit) is left alone: iommufd has no compat ioctls either. */
+	rc = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ALLOW);
+	if (!rc)
+		rc = add_ioctl_rules(ctx);
+	if (!rc)
+		rc = add_position_rules(ctx, bar0_limit);
+	if (!rc)
+		rc = add_mmap_rules(ctx);
+	if (!rc)
+		rc = export_program(ctx, out);
+	seccomp_release(ctx);
+	return rc;
+}
+
+void run_filter_free(struct run_filter *f)
+{
+	swi_free(f->code);
+	f->code = NULL;
+}
+
+int run_filter_install(const struct run_filter *f, bool *restartable)
+{
+	struct sock_fprog prog = {f->length, f->code};
+	unsigned int flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+	int fd;
+
+	*restartable = false;
+	fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &prog);
+	if (fd < 0 && errno == EINVAL) {
+		*restartable = true;
+		flags &= ~SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+		fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &prog);
+	}
+	return fd < 0 ? -errno : fd;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SWIOMMU_RUN_FILTER_H
+#define SWIOMMU_RUN_FILTER_H
+
+/* The seccomp filter of the program: which system calls wait for the supervisor's answer. */
+
+#include "base/base.h"
+
+#include <linux/filter.h>
+
+struct run_filter {
+	struct sock_filter *code;
+	unsigned short length; /* instructions */
+};
+
+/* Positions below `bar0_limit`, and from 2^40 on, are registers of some device. -ENOMEM and others. */
+int run_filter_build(uint64_t bar0_limit, struct run_filter *out);
+void run_filter_free(struct run_filter *f);
+
+/*
+ * Installs it for the calling thread and everything it starts; returns the listener or a negative errno: -EBUSY
+ * somebody else listens already, -EACCES no right to, -EINVAL/-ENOSYS not supported. *restartable: the kernel lacks
+ * SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, so a signal may repeat a call.
+ */
+int run_filter_install(const struct run_filter *f, bool *restartable);
+
+#endif

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SWIOMMU_RUN_SESSION_H
+#define SWIOMMU_RUN_SESSION_H
+
+/*
+ * A session: one `swiommu run`, from the first device to the exit status.
+ *
+ *   supervisor (this process)            program (our child, and whatever it starts)
+ *   session_run() forks ──────────────▶ launch_child(): namespaces, file tree, filter, exec
+ *   workers answer notifications ◀────── every trapped system call of every descendant
+ *   files.c knows the open files, task.c reaches into the program, dispatch.c joins the two
+ *
+ * There is one struct session per process, but no global pointer to it.
+ */
+
+#include <pthread.h>
+
+#include "base/list.h"
+#include "base/log.h"
+#include "vfio/device.h"
+
+struct session_device {
+	struct vfio_device *dev;
+	struct vfio_device_place place;
+	struct iommu_group group;
+	unsigned int faults_told; /* how many fault lines were printed in the current second; log_lock */
+	int64_t faults_second;
+	uint64_t faults_hidden;
+};
+
+/* What the launcher puts in place of a device file. */
+enum node_kind { NODE_IOMMU, NODE_VFIO_CDEV };
+
+struct node {
+	enum node_kind kind;
+	struct session_device *device; /* of a cdev */
+	char path[64];
+	/* Known once the program's file tree exists: an open file of our own on the placeholder. */
+	int fd;
+	dev_t st_dev;
+	ino_t st_ino;
+};
+
+struct files;
+struct workers;
+
+struct session {
+	struct session_device *devices;
+	size_t nr_devices;
+	struct node *nodes;
+	size_t nr_nodes;
+	struct files *files;
+	struct workers *workers;
+	struct swi_log log;
+	pthread_mutex_t log_lock;
+	int log_fd;	   /* where our own lines go */
+	bool explain;	   /* tell the reason of every failing call */
+	bool wait;	   /* outlive the program until its last descendant has gone */
+	bool unprivileged; /* the program runs in a user namespace of ours: no real capabilities */
+	int listener;	   /* seccomp notifications; -1 before launch */
+};
+
+struct session_options {
+	const char **devices; /* "model[,bdf=B][,key=value]..." */
+	size_t nr_devices;
+	bool explain, wait;
+	const char *log_path; /* NULL: standard error */
+};
+
+/* 0 or negative errno; messages have been printed. */
+int session_create(const struct session_options *opt, struct session **out);
+void session_destroy(struct session *s);
+
+/*
+ * Runs argv under the session and returns the status that the caller should end with, as waitpid() gives it; or a negative
+ * errno with a message printed when the program could not be started.
+ */
+int session_run(struct session *s, char **argv, int *wait_status);
+
+/* One line to the user, with the prefix. */
+void session_say(struct session *s, const char *fmt, ...) SWI_PRINTF(2, 3);
+
+/* What contexts of the session tell us: warnings and DMA faults become lines. */
+void session_hooks(struct session *s, struct swiommu_hooks *out);
+
+/* The largest BAR 0 of the devices: file positions below it are device registers. */
+uint64_t session_bar0_limit(const struct session *s);
+
+#endif

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The supervisor's main thread: from launch to exit status.
+ *
+ * It waits in one poll for signals, for closed files of the program and for the end of the last
+ * process under the filter; the workers do the rest. It is a child subreaper, so every descendant of
+ * the program becomes its child sooner or later and none is lost.
+ *
+ * Signals. A key at the terminal (SIGINT, SIGQUIT, SIGHUP) reaches the program by itself, being in the same process
+ * group; one that somebody sent to us alone is passed on. Our own end mirrors the program's.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "run/dispatch.h"
+#include "run/files.h"
+#include "run/launch.h"
+
+struct supervision {
+	struct session *s;
+	pid_t main_pid;
+	int main_status;
+	bool main_gone;
+	bool no_children;   /* every descendant has been reaped */
+	int64_t ask_at;	    /* when to send the next signal to leftover processes, ms; 0 = not ending */
+	unsigned int asked; /* how often they were signalled */
+	unsigned int sweeps; /* sweeps still to do after a close, at growing distance */
+	int64_t sweep_at;
+	int signals;
+};
+
+#define SWEEPS_AFTER_CLOSE 6
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000ll + t.tv_nsec / 1000000;
+}
+
+/* ---- children --------------------------------------------------------------------------------------- */
+
+static void reap(struct supervision *v)
+{
+	int status;
+	pid_t pid;
+
+	for (;;) {
+		pid = waitpid(-1, &status, WNOHANG);
+		if (pid == 0)
+			return;
+		if (pid < 0) {
+			v->no_children = errno == ECHILD;
+			return;
+		}
+		if (pid == v->main_pid) {
+			v->main_gone = true;
+			v->main_status = status;
+		}
+	}
+}
+
+static pid_t parent_of(pid_t pid)
+{
+	char path[40], buf[512], *at;
+	FILE *f;
+	size_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	n = fread(buf, 1, sizeof(buf) - 1, f);
+	fclose(f);
+	buf[n] = '\0';
+	/* The name in parentheses may hold anything, even parentheses. */
+	at = strrchr(buf, ')');
+	return at && at[1] && at[2] && at[3] ? atoi(at + 4) : 0;
+}
+
+/* Signals our direct children; theirs become ours when they end. Returns how many there are. */
+static unsigned int signal_children(int sig)
+{
+	unsigned int n = 0;
+	struct dirent *d;
+	DIR *proc = opendir("/proc");
+
+	if (!proc)
+		return 0;
+	while ((d = readdir(proc))) {
+		pid_t pid = atoi(d->d_name);
+
+		if (pid <= 0 || parent_of(pid) != getpid())
+			continue;
+		n++;
+		kill(pid, sig);
+	}
+	closedir(proc);
+	return n;
+}
+
+#define GRACE_MS 2000
+#define KILL_EVERY_MS 20
+
+/* The program has ended and left processes behind: they are asked to end, then made to. */
+static void end_leftovers(struct supervision *v)
+{
+	unsigned int n;
+
+	if (now_ms() < v->ask_at)
+		return;
+	if (!v->asked) {
+		n = signal_children(SIGTERM);
+		signal_children(SIGCONT);
+		if (n)
+			session_say(v->s, "the program has ended; ending %u process%s it left behind", n,
+				    n == 1 ? "" : "es");
+	} else {
+		signal_children(SIGKILL);
+	}
+	v->ask_at = now_ms() + (v->asked++ ? KILL_EVERY_MS : GRACE_MS);
+}
+
+/* ---- events ------------------------------------------------------------------------------------------ */
+
+static void on_signals(struct supervision *v)
+{
+	struct signalfd_siginfo si;
+
+	while (read(v->signals, &si, sizeof(si)) == sizeof(si)) {
+		if (si.ssi_signo == SIGCHLD)
+			reap(v);
+		else if (si.ssi_code != SI_KERNEL && !v->main_gone)
+			kill(v->main_pid, si.ssi_signo);
+	}
+}
+
+/* A file was closed: sweep now and a few times more, since the event comes just before the lock goes. */
+static void on_close(struct supervision *v)
+{
+	files_drain(v->s->files);
+	files_sweep(v->s->files);
+	v->sweeps = SWEEPS_AFTER_CLOSE;
+	v->sweep_at = now_ms() + 1;
+}
+
+static void sweep_again(struct supervision *v)
+{
+	if (!v->sweeps || now_ms() < v->sweep_at)
+		return;
+	files_sweep(v->s->files);
+	v->sweeps--;
+	v->sweep_at = now_ms() + (1ll << 2 * (SWEEPS_AFTER_CLOSE - v->sweeps));
+}
+
+static int next_timeout(const struct supervision *v)
+{
+	int64_t at = INT64_MAX, now = now_ms();
+
+	if (v->sweeps)
+		at = v->sweep_at;
+	if (v->main_gone && !v->s->wait)
+		at = SWI_MIN(at, v->ask_at);
+	return at == INT64_MAX ? -1 : (int)SWI_MAX(at - now, 0);
+}
+
+static void supervise(struct supervision *v)
+{
+	struct pollfd fds[] = {
+		{.fd = v->signals, .events = POLLIN},
+		{.fd = files_event_fd(v->s->files), .events = POLLIN},
+	};
+
+	reap(v);
+	while (!v->no_children) {
+		if (v->main_gone && !v->s->wait)
+			end_leftovers(v);
+		if (poll(fds, ARRAY_SIZE(fds), next_timeout(v)) < 0 && errno != EINTR)
+			break;
+		if (fds[0].revents)
+			on_signals(v);
+		if (fds[1].revents)
+			on_close(v);
+		sweep_again(v);
+		reap(v);
+	}
+}
+
+static int block_signals(sigset_t *old)
+{
+	static const int signals[] = {SIGINT,  SIGQUIT, SIGTERM, SIGHUP,  SIGUSR1,
+				      SIGUSR2, SIGALRM, SIGPIPE, SIGCHLD, SIGWINCH};
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
+		sigaddset(&set, signals[i]);
+	pthread_sigmask(SIG_BLOCK, &set, old);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* What a program left open when it ended has been released; that is told if it did not end by itself. */
+static void tell_end(struct supervision *v)
+{
+	struct files_orphans o;
+
+	files_sweep(v->s->files);
+	files_get_orphans(v->s->files, &o);
+	if (!WIFSIGNALED(v->main_status) || !(o.contexts + o.devices))
+		return;
+	session_say(v->s, "the program was ended by signal %d (%s); released what it held: %zu iommufd context%s, %zu device%s",
+		    WTERMSIG(v->main_status), strsignal(WTERMSIG(v->main_status)), o.contexts,
+		    o.contexts == 1 ? "" : "s", o.devices, o.devices == 1 ? "" : "s");
+}
+
+static int run_launched(struct session *s, struct launched *l, char **argv, int *wait_status)
+{
+	struct supervision v = {.s = s, .main_pid = l->pid};
+	sigset_t old;
+	int rc;
+
+	v.signals = block_signals(&old);
+	if (v.signals < 0) {
+		rc = -errno;
+		goto abandon;
+	}
+	rc = files_create(s, &s->files);
+	if (rc)
+		goto restore;
+	rc = workers_start(s, &s->workers);
+	if (rc)
+		goto destroy_files;
+	if (l->restartable)
+		session_say(s, "this kernel is older than 5.19: a signal handler of the program may repeat a call");
+	launch_go(s, l, argv);
+	supervise(&v);
+	workers_stop(s->workers);
+	s->workers = NULL;
+	tell_end(&v);
+	*wait_status = v.main_status;
+	files_destroy(s->files);
+	s->files = NULL;
+	close(v.signals);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return 0;
+
+destroy_files:
+	files_destroy(s->files);
+	s->files = NULL;
+restore:
+	close(v.signals);
+abandon:
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	session_say(s, "cannot serve the program: %s", strerror(-rc));
+	/* The child has not been let go: it ends when the channel closes. */
+	close(l->channel);
+	waitpid(l->pid, NULL, 0);
+	return rc;
+}
+
+int session_run(struct session *s, char **argv, int *wait_status)
+{
+	struct launched l;
+	int rc;
+
+	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+	rc = launch_prepare(s, argv, &l);
+	if (rc)
+		return rc;
+	rc = run_launched(s, &l, argv, wait_status);
+	return rc;
+}

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: MIT
+/*
+ * BIND_IOMMUFD, ATTACH and DETACH: the device file and its iommufd context (spec vfio.md 2.3, 2.4).
+ *
+ * At most one file has the device. BIND reserves it first by making itself the owner (under
+ * dev->life), then does all that can fail or block without a lock, and at last opens the gate
+ * (file->bound) or gives the reservation back. Until the gate is open no other call on the file
+ * gets past its first check, so nobody sees a half-bound device.
+ *
+ * ATTACH writes the ID back after dev->attach is dropped. Should that fail, the attachment is
+ * undone, unless another ATTACH or DETACH came in between; attach_count tells.
+ */
+#include "vfio/internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* The part that every version of the struct has. */
+#define BIND_MIN 16u
+/* Longer arguments are refused whether their tail is zero or not. */
+#define BIND_MAX 4096u
+
+/* Copies an extensible struct in: a short one is padded with zeros, a long one must end in zeros.
+ */
+static long copy_struct(struct swiommu_caller *caller, void *dst, size_t size, uint64_t arg,
+			uint32_t argsz, const char *what)
+{
+	uint8_t tail[BIND_MAX];
+	long rc;
+
+	memset(dst, 0, size);
+	rc = vfio_copy_in(caller, dst, arg, SWI_MIN(size, argsz), what);
+	if (rc || argsz <= size)
+		return rc;
+	if (argsz > BIND_MAX)
+		return vfio_fail(caller, -E2BIG, "%s: argsz is %u, more than %u is not understood",
+				 what, argsz, BIND_MAX);
+	rc = vfio_copy_in(caller, tail, arg + size, argsz - size, what);
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < argsz - size; i++)
+		if (tail[i])
+			return vfio_fail(caller, -E2BIG,
+					 "%s: byte %zu is 0x%02x, must be 0 (unknown field)", what,
+					 size + i, tail[i]);
+	return 0;
+}
+
+/* Steps 5 to 7 of the rules; `taken`: also step 9. */
+static long check_free_locked(struct vfio_file *file, struct swiommu_caller *caller, bool taken,
+			      bool token)
+{
+	struct vfio_device *dev = file->dev;
+
+	if (dev->group_users)
+		return vfio_fail(caller, -EBUSY,
+				 "VFIO_DEVICE_BIND_IOMMUFD: the group file of %s is open",
+				 dev->place.bdf);
+	if (dev->owner == file)
+		return vfio_fail(caller, -EINVAL,
+				 "VFIO_DEVICE_BIND_IOMMUFD: this open of %s is bound already",
+				 dev->place.bdf);
+	if (token)
+		return vfio_fail(caller, -EINVAL,
+				 "VFIO_DEVICE_BIND_IOMMUFD: flags has TOKEN, but %s is no SR-IOV "
+				 "function",
+				 dev->place.bdf);
+	if (taken && dev->owner)
+		return vfio_fail(caller, -EINVAL,
+				 "VFIO_DEVICE_BIND_IOMMUFD: %s is bound through another open file",
+				 dev->place.bdf);
+	return 0;
+}
+
+static long fail_bind(struct vfio_file *file, struct swiommu_caller *caller, long rc)
+{
+	const char *why = rc == -EPERM	 ? "its group's DMA is owned by another context"
+			  : rc == -EBUSY ? "no free object ID, or the group's translation is in use"
+			  : rc == -ENODEV ? "the device has no group"
+			  : rc == -EINVAL ? "the device has no IOMMU driver"
+					  : "out of memory";
+
+	return vfio_fail(caller, rc, "VFIO_DEVICE_BIND_IOMMUFD: %s: %s", file->dev->place.bdf, why);
+}
+
+static void release(struct vfio_file *file)
+{
+	struct vfio_device *dev = file->dev;
+
+	pthread_mutex_lock(&dev->life);
+	dev->owner = NULL;
+	pthread_mutex_unlock(&dev->life);
+}
+
+/* Binds and starts the device of which `file` is the owner; *id is its object ID. */
+static long bind_owned(struct vfio_file *file, struct swiommu_caller *caller,
+		       struct iommufd_ctx *ctx, uint32_t *id)
+{
+	struct vfio_device *dev = file->dev;
+	struct iommufd_device *idev = iommufd_device_bind(ctx, &dev->device, id);
+	long rc;
+
+	if (IS_ERR(idev))
+		return fail_bind(file, caller, PTR_ERR(idev));
+	dev->idev = idev;
+	rc = vfio_device_start(dev);
+	if (!rc)
+		return 0;
+	dev->idev = NULL;
+	iommufd_device_unbind(idev);
+	return vfio_fail(caller, rc, "VFIO_DEVICE_BIND_IOMMUFD: %s cannot start", dev->place.bdf);
+}
+
+static void unbind_owned(struct vfio_file *file)
+{
+	struct vfio_device *dev = file->dev;
+
+	vfio_device_stop(dev);
+	pthread_mutex_lock(&dev->attach);
+	if (dev->attached)
+		iommufd_device_detach(dev->idev, 0);
+	dev->attached = false;
+	pthread_mutex_unlock(&dev->attach);
+	iommufd_device_unbind(dev->idev);
+	dev->idev = NULL;
+	release(file);
+}
+
+/* Reserves the device for the file and finds the context; the caller drops both. */
+static long bind_prepare(struct vfio_file *file, struct swiommu_caller *caller,
+			 const struct vfio_device_bind_iommufd *bind, struct iommufd_ctx **ctx)
+{
+	struct vfio_device *dev = file->dev;
+	bool token = bind->flags & VFIO_DEVICE_BIND_FLAG_TOKEN;
+	long rc;
+
+	pthread_mutex_lock(&dev->life);
+	rc = check_free_locked(file, caller, false, token);
+	pthread_mutex_unlock(&dev->life);
+	if (rc)
+		return rc;
+	rc = caller->ops->get_ctx(caller, bind->iommufd, ctx);
+	if (rc)
+		return vfio_fail(caller, rc, "VFIO_DEVICE_BIND_IOMMUFD: iommufd %d is %s",
+				 bind->iommufd, rc == -EBADF ? "not open" : "not an iommufd");
+	pthread_mutex_lock(&dev->life);
+	rc = check_free_locked(file, caller, true, token);
+	if (!rc)
+		dev->owner = file;
+	pthread_mutex_unlock(&dev->life);
+	if (rc)
+		iommufd_ctx_put(*ctx);
+	return rc;
+}
+
+long vfio_ioctl_bind(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg)
+{
+	struct vfio_device_bind_iommufd bind;
+	struct iommufd_ctx *ctx;
+	uint32_t argsz, id;
+	long rc;
+
+	rc = vfio_copy_in(caller, &argsz, arg, sizeof(argsz), "VFIO_DEVICE_BIND_IOMMUFD");
+	if (rc)
+		return rc;
+	if (argsz < BIND_MIN)
+		return vfio_fail(caller, -EINVAL,
+				 "VFIO_DEVICE_BIND_IOMMUFD: argsz is %u, at least %u needed", argsz,
+				 BIND_MIN);
+	rc = copy_struct(caller, &bind, sizeof(bind), arg, argsz, "VFIO_DEVICE_BIND_IOMMUFD");
+	if (rc)
+		return rc;
+	if (bind.iommufd < 0 || bind.flags & ~VFIO_DEVICE_BIND_FLAG_TOKEN)
+		return vfio_fail(caller, -EINVAL,
+				 "VFIO_DEVICE_BIND_IOMMUFD: iommufd %d, flags 0x%x: must be 0 or "
+				 "more, and bit 0 only",
+				 bind.iommufd, bind.flags);
+	rc = bind_prepare(file, caller, &bind, &ctx);
+	if (rc)
+		return rc;
+	rc = bind_owned(file, caller, ctx, &id);
+	iommufd_ctx_put(ctx);
+	if (rc) {
+		release(file);
+		return rc;
+	}
+	rc = vfio_copy_out(caller, arg + offsetof(struct vfio_device_bind_iommufd, out_devid), &id,
+			   sizeof(id), "VFIO_DEVICE_BIND_IOMMUFD: out_devid");
+	if (rc) {
+		unbind_owned(file);
+		return rc;
+	}
+	atomic_store(&file->bound, true);
+	return 0;
+}
+
+void vfio_unbind(struct vfio_file *file)
+{
+	if (atomic_exchange(&file->bound, false))
+		unbind_owned(file);
+}
+
+/* ---- attach
+ * -------------------------------------------------------------------------------------- */
+
+/* What ATTACH and DETACH check alike. `min` is the size without, `with_pasid` with the PASID field.
+ */
+static long check_pasid(struct vfio_file *file, struct swiommu_caller *caller, uint32_t argsz,
+			uint32_t flags, uint32_t min, uint32_t with_pasid, const char *what)
+{
+	if (argsz < min)
+		return vfio_fail(caller, -EINVAL, "%s: argsz is %u, at least %u needed", what,
+				 argsz, min);
+	if (flags & ~1u)
+		return vfio_fail(caller, -EINVAL, "%s: flags 0x%x: only bit 0 (PASID) is known",
+				 what, flags);
+	if (flags && argsz < with_pasid)
+		return vfio_fail(caller, -EINVAL, "%s: argsz is %u, at least %u needed with PASID",
+				 what, argsz, with_pasid);
+	if (flags)
+		return vfio_fail(caller, -EOPNOTSUPP, "%s: %s does not support PASIDs", what,
+				 file->dev->place.bdf);
+	return 0;
+}
+
+/* dev->attach held: the engine keeps its words until the next attach of the device. */
+static void fail_attach_locked(struct vfio_file *file, struct swiommu_caller *caller, long rc,
+			       uint32_t pt_id)
+{
+	const char *why = swiommu_device_reason(file->dev->idev);
+
+	vfio_fail(caller, rc, "VFIO_DEVICE_ATTACH_IOMMUFD_PT: %s to %u: %s", file->dev->place.bdf,
+		  pt_id, *why ? why : "not possible");
+}
+
+long vfio_ioctl_attach(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg)
+{
+	static const char what[] = "VFIO_DEVICE_ATTACH_IOMMUFD_PT";
+	struct vfio_device *dev = file->dev;
+	uint32_t head[3]; /* argsz, flags, pt_id */
+	uint32_t pt_id;
+	uint64_t mine;
+	long rc;
+
+	rc = vfio_copy_in(caller, head, arg, sizeof(head), what);
+	if (!rc)
+		rc = check_pasid(file, caller, head[0], head[1], 12, 16, what);
+	if (rc)
+		return rc;
+	pt_id = head[2];
+	pthread_mutex_lock(&dev->attach);
+	if (dev->attached)
+		rc = iommufd_device_replace(dev->idev, 0, &pt_id);
+	else
+		rc = iommufd_device_attach(dev->idev, 0, &pt_id);
+	if (rc) {
+		fail_attach_locked(file, caller, rc, pt_id);
+	} else {
+		dev->attached = true;
+		dev->attach_count++;
+	}
+	mine = dev->attach_count;
+	pthread_mutex_unlock(&dev->attach);
+	if (rc)
+		return rc;
+
+	rc = vfio_copy_out(caller, arg + offsetof(struct vfio_device_attach_iommufd_pt, pt_id),
+			   &pt_id, sizeof(pt_id), what);
+	if (!rc)
+		return 0;
+	pthread_mutex_lock(&dev->attach);
+	if (dev->attach_count == mine) {
+		iommufd_device_detach(dev->idev, 0);
+		dev->attached = false;
+		dev->attach_count++;
+	}
+	pthread_mutex_unlock(&dev->attach);
+	return rc;
+}
+
+long vfio_ioctl_detach(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg)
+{
+	static const char what[] = "VFIO_DEVICE_DETACH_IOMMUFD_PT";
+	struct vfio_device *dev = file->dev;
+	uint32_t head[2]; /* argsz, flags */
+	long rc;
+
+	rc = vfio_copy_in(caller, head, arg, sizeof(head), what);
+	if (!rc)
+		rc = check_pasid(file, caller, head[0], head[1], 8, 12, what);
+	if (rc)
+		return rc;
+	pthread_mutex_lock(&dev->attach);
+	if (dev->attached)
+		iommufd_device_detach(dev->idev, 0);
+	dev->attached = false;
+	dev->attach_count++;
+	pthread_mutex_unlock(&dev->attach);
+	return 0;
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SWIOMMU_VFIO_DEVICE_H
+#define SWIOMMU_VFIO_DEVICE_H
+
+/*
+ * A VFIO device as the front end sees it: made from a model and options, opened as a cdev, closed.
+ *
+ *   vfio_device   one emulated PCI function, from the launch of a session to its end
+ *   vfio_file     one open of its node /dev/vfio/devices/vfioN; at most one at a time is bound
+ *
+ * Spec: vfio.md 2 and 4.
+ */
+
+#include "base/base.h"
+#include "base/log.h"
+#include "base/reason.h"
+
+#include <swiommu/driver.h>
+#include <swiommu/swiommu.h>
+
+struct vfio_device;
+struct vfio_file;
+struct vfio_model;
+
+/* What is known of a device apart from its model's own options. */
+struct vfio_device_place {
+	char bdf[13];		   /* "dddd:bb:dd.f", lower case */
+	unsigned int index;	   /* N of vfioN */
+	struct iommu_group *group; /* borrowed; outlives the device */
+	const struct swi_log *log; /* borrowed; may be NULL */
+};
+
+/* The built-in model of that name; NULL when there is none. */
+const struct vfio_model *vfio_model_find(const char *name);
+/* All of them in a fixed order: index 0, 1, ... until NULL. */
+const struct vfio_model *vfio_model_at(unsigned int index);
+const char *vfio_model_name(const struct vfio_model *model);
+const char *vfio_model_summary(const struct vfio_model *model); /* one line */
+const char *
+vfio_model_options(const struct vfio_model *model); /* "key=VALUE (what)" lines, or "" */
+
+/*
+ * Makes a device. `options` is "key=value,key=value" of the model's own keys (bdf= already taken
+ * out); unknown keys and bad values: -EINVAL with a reason. -ENOMEM.
+ */
+int vfio_device_create(const struct vfio_model *model, const struct vfio_device_place *place,
+		       const char *options, struct vfio_device **out, struct swi_reason *why);
+/* All files must have been closed. */
+void vfio_device_destroy(struct vfio_device *dev);
+
+const struct vfio_device_place *vfio_device_place(const struct vfio_device *dev);
+/* Size in bytes of region `index` (vfio.md 4.1), 0 if absent or out of range. */
+uint64_t vfio_device_region_size(const struct vfio_device *dev, unsigned int index);
+/*
+ * Text of one attribute file of /sys/bus/pci/devices/BDF (vfio.md 1.2): "vendor", "class",
+ * "resource"..., with its newline, into buf. -ENOENT: not an attribute of this device.
+ */
+int vfio_device_attribute(const struct vfio_device *dev, const char *name, char *buf, size_t size);
+/* Names of those attributes: index 0, 1, ... until NULL. */
+const char *vfio_device_attribute_name(unsigned int index);
+/*
+ * The binary attribute "config": configuration space as it is when nobody has the device open.
+ * Copies at most `size` bytes; returns how many it has (256 or 4096).
+ */
+size_t vfio_device_config(const struct vfio_device *dev, void *buf, size_t size);
+
+/* What the device has done so far; for reports. */
+struct vfio_device_stats {
+	uint64_t dma_read_bytes, dma_write_bytes, dma_faults, interrupts;
+};
+void vfio_device_get_stats(const struct vfio_device *dev, struct vfio_device_stats *out);
+
+/*
+ * The group's file is being opened (-EBUSY: the device is bound through its cdev) and is closed
+ * again. While it is open, BIND fails with EBUSY. To be called for every device of the group.
+ */
+int vfio_device_group_open(struct vfio_device *dev);
+void vfio_device_group_close(struct vfio_device *dev);
+/* Asks the client to give the device back: signals the REQ interrupt if armed. May be repeated. */
+void vfio_device_request(struct vfio_device *dev);
+
+/* ---- an open of the cdev ------------------------------------------------------------------------
+ */
+
+/* Any number may be open. -ENOMEM. */
+int vfio_file_open(struct vfio_device *dev, struct vfio_file **out);
+/*
+ * The last reference to the open file is gone: quiesces and resets the device, detaches, unbinds.
+ * Waits for DMA in progress. No other call on the file may run or follow.
+ */
+void vfio_file_close(struct vfio_file *file);
+/*
+ * ioctl, pread, pwrite on the file, on behalf of `caller`: what the system call would return, or a
+ * negative errno with caller->reason. `uptr` is in the caller's memory. Any thread; calls on one
+ * file may run concurrently.
+ */
+long vfio_file_ioctl(struct vfio_file *file, struct swiommu_caller *caller, unsigned int cmd,
+		     uint64_t arg);
+ssize_t vfio_file_pread(struct vfio_file *file, struct swiommu_caller *caller, uint64_t uptr,
+			size_t count, uint64_t pos);
+ssize_t vfio_file_pwrite(struct vfio_file *file, struct swiommu_caller *caller, uint64_t uptr,
+			 size_t count, uint64_t pos);
+/*
+ * Whether mmap(length, prot, flags, offset) on the file is to be allowed: 0 (the caller then maps
+ * the node's own pages) or the errno that mmap gives. Arguments as of mmap(2).
+ */
+int vfio_file_mmap(struct vfio_file *file, struct swiommu_caller *caller, uint64_t length, int prot,
+		   int flags, uint64_t offset);
+/* Whether BIND_IOMMUFD has succeeded on it. */
+bool vfio_file_is_bound(struct vfio_file *file);
+
+#endif

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The ioctls that describe a device: GET_INFO, GET_REGION_INFO, GET_IRQ_INFO (spec vfio.md 4.2),
+ * the hot reset pair (4.5) and DEVICE_FEATURE (4.6).
+ *
+ * Each copies its minimum in once, fills a struct of the ABI and copies back no more than the
+ * caller's argsz. All answers are constants of the device, so no lock is involved.
+ *
+ * Capabilities are collected in a small chain behind the fixed part. When the caller has not enough
+ * room for all of them it learns the size it needs and gets none.
+ *
+ * Hot reset: a device stands alone with no slot or bus to reset, which is ENODEV. Features: none so
+ * far.
+ */
+#include "vfio/internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Room for all capabilities that a region can have here. */
+#define CAPS_MAX 64
+
+/* The chain that follows a fixed part of `base` bytes; offsets count from the start of that part.
+ */
+struct caps {
+	uint32_t base, used;
+	uint8_t bytes[CAPS_MAX];
+};
+
+/* Appends a capability; returns the place for `body` bytes behind its header. */
+static void *add_cap(struct caps *caps, uint16_t id, uint16_t version, size_t body)
+{
+	struct vfio_info_cap_header header = {.id = id, .version = version};
+	uint32_t size = (uint32_t)((sizeof(header) + body + 7) & ~7ull);
+	uint8_t *place = caps->bytes + caps->used;
+
+	if (caps->used) {
+		/* All capabilities so far are one after the other: the last one gets the link. */
+		uint32_t next = caps->base + caps->used, at = 0, link;
+
+		while (memcpy(&link, caps->bytes + at + 4, 4), link)
+			at = link - caps->base;
+		memcpy(caps->bytes + at + 4, &next, 4);
+	}
+	memcpy(place, &header, sizeof(header));
+	caps->used += size;
+	return place + sizeof(header);
+}
+
+/*
+ * Answers with the fixed part `info` and the chain. `argsz` and `cap_offset` point into `info`,
+ * which keeps the caller's argsz otherwise.
+ */
+static long put_info(struct swiommu_caller *caller, uint64_t arg, void *info, size_t size,
+		     uint32_t *argsz, uint32_t *cap_offset, const struct caps *caps,
+		     const char *what)
+{
+	uint32_t room = *argsz;
+	uint32_t need = (uint32_t)size + caps->used;
+	long rc;
+
+	if (caps->used && room < need) {
+		*argsz = need;
+	} else if (caps->used) {
+		rc = vfio_copy_out(caller, arg + size, caps->bytes, caps->used, what);
+		if (rc)
+			return rc;
+		*cap_offset = (uint32_t)size;
+	}
+	return vfio_copy_out(caller, arg, info, SWI_MIN(room, size), what);
+}
+
+static long get_min(struct swiommu_caller *caller, void *dst, uint64_t arg, uint32_t min,
+		    const char *what)
+{
+	uint32_t argsz;
+	long rc = vfio_copy_in(caller, dst, arg, min, what);
+
+	if (rc)
+		return rc;
+	memcpy(&argsz, dst, sizeof(argsz));
+	if (argsz < min)
+		return vfio_fail(caller, -EINVAL, "%s: argsz is %u, at least %u needed", what,
+				 argsz, min);
+	return 0;
+}
+
+long vfio_ioctl_get_info(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg)
+{
+	struct vfio_device_info info = {0};
+	struct caps none = {0};
+	long rc;
+
+	rc = get_min(caller, &info, arg, 16, "VFIO_DEVICE_GET_INFO");
+	if (rc)
+		return rc;
+	info.flags = VFIO_DEVICE_FLAGS_PCI | (file->dev->has_flr ? VFIO_DEVICE_FLAGS_RESET : 0);
+	info.num_regions = VFIO_PCI_NUM_REGIONS;
+	info.num_irqs = VFIO_PCI_NUM_IRQS;
+	return put_info(caller, arg, &info, sizeof(info), &info.argsz, &info.cap_offset, &none,
+			"VFIO_DEVICE_GET_INFO");
+}
+
+static void describe_bar(const struct vfio_device *dev, struct vfio_region_info *info,
+			 struct caps *caps)
+{
+	const struct vfio_region *r = &dev->regions[info->index];
+
+	if (!r->size)
+		return;
+	info->flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
+	if (!(r->flags & VFIO_BAR_MMAP))
+		return;
+	info->flags |= VFIO_REGION_INFO_FLAG_MMAP;
+	if (dev->msix_vectors && dev->msix_bar == info->index) {
+		info->flags |= VFIO_REGION_INFO_FLAG_CAPS;
+		add_cap(caps, VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, 1, 0);
+	}
+}
+
+long vfio_ioctl_get_region_info(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg)
+{
+	struct vfio_device *dev = file->dev;
+	struct vfio_region_info info;
+	struct caps caps = {.base = sizeof(info)};
+	long rc;
+
+	rc = get_min(caller, &info, arg, sizeof(info), "VFIO_DEVICE_GET_REGION_INFO");
+	if (rc)
+		return rc;
+	if (info.index >= VFIO_PCI_NUM_REGIONS || info.index == VFIO_PCI_VGA_REGION_INDEX)
+		return vfio_fail(caller, -EINVAL,
+				 "VFIO_DEVICE_GET_REGION_INFO: index %u: the device has regions "
+				 "0-%d and no VGA",
+				 info.index, VFIO_PCI_CONFIG_REGION_INDEX);
+	info.flags = 0;
+	info.cap_offset = 0;
+	info.size = vfio_device_region_size(dev, info.index);
+	info.offset = (uint64_t)info.index << 40;
+	if (info.index < VFIO_NR_BARS)
+		describe_bar(dev, &info, &caps);
+	else if (info.index == VFIO_PCI_CONFIG_REGION_INDEX)
+		info.flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
+	else if (info.size)
+		info.flags = VFIO_REGION_INFO_FLAG_READ;
+	return put_info(caller, arg, &info, sizeof(info), &info.argsz, &info.cap_offset, &caps,
+			"VFIO_DEVICE_GET_REGION_INFO");
+}
+
+long vfio_ioctl_get_irq_info(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg)
+{
+	struct vfio_irq_info info;
+	long rc;
+
+	rc = get_min(caller, &info, arg, sizeof(info), "VFIO_DEVICE_GET_IRQ_INFO");
+	if (rc)
+		return rc;
+	if (info.index >= VFIO_PCI_NUM_IRQS)
+		return vfio_fail(caller, -EINVAL,
+				 "VFIO_DEVICE_GET_IRQ_INFO: index %u: the device has indexes 0-%d",
+				 info.index, VFIO_PCI_NUM_IRQS - 1);
+	info.flags = VFIO_IRQ_INFO_EVENTFD;
+	if (info.index == VFIO_PCI_INTX_IRQ_INDEX)
+		info.flags |= VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED;
+	else if (info.index != VFIO_PCI_MSIX_IRQ_INDEX)
+		info.flags |= VFIO_IRQ_INFO_NORESIZE;
+	info.count = vfio_irq_count(file->dev, info.index);
+	return vfio_copy_out(caller, arg, &info, sizeof(info), "VFIO_DEVICE_GET_IRQ_INFO");
+}
+
+long vfio_ioctl_hot_reset_info(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg)
+{
+	uint32_t head[3]; /* argsz, flags, count */
+	long rc = get_min(caller, head, arg, sizeof(head), "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO");
+
+	if (rc)
+		return rc;
+	return vfio_fail(caller, -ENODEV,
+			 "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: %s has no slot or bus reset",
+			 file->dev->place.bdf);
+}
+
+long vfio_ioctl_hot_reset(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg)
+{
+	uint32_t head[3]; /* argsz, flags, count */
+	long rc = get_min(caller, head, arg, sizeof(head), "VFIO_DEVICE_PCI_HOT_RESET");
+
+	if (rc)
+		return rc;
+	if (head[1])
+		return vfio_fail(caller, -EINVAL,
+				 "VFIO_DEVICE_PCI_HOT_RESET: flags are 0x%x, must be 0", head[1]);
+	return vfio_fail(caller, -ENODEV, "VFIO_DEVICE_PCI_HOT_RESET: %s has no slot or bus reset",
+			 file->dev->place.bdf);
+}
+
+long vfio_ioctl_feature(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg)
+{
+	const uint32_t get_set = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_SET;
+	uint32_t head[2]; /* argsz, flags */
+	long rc = get_min(caller, head, arg, sizeof(head), "VFIO_DEVICE_FEATURE");
+
+	if (rc)
+		return rc;
+	if (head[1] & ~(VFIO_DEVICE_FEATURE_MASK | get_set | VFIO_DEVICE_FEATURE_PROBE))
+		return vfio_fail(caller, -EINVAL, "VFIO_DEVICE_FEATURE: flags 0x%x: unknown bits",
+				 head[1]);
+	if ((head[1] & get_set) == get_set && !(head[1] & VFIO_DEVICE_FEATURE_PROBE))
+		return vfio_fail(caller, -EINVAL,
+				 "VFIO_DEVICE_FEATURE: GET and SET together only with PROBE");
+	return vfio_fail(caller, -ENOTTY, "VFIO_DEVICE_FEATURE: %s does not have feature %u",
+			 file->dev->place.bdf, head[1] & VFIO_DEVICE_FEATURE_MASK);
+}

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SWIOMMU_VFIO_INTERNAL_H
+#define SWIOMMU_VFIO_INTERNAL_H
+
+/*
+ * State of a VFIO device, shared by the files of this folder only.
+ *
+ * Locks, outer before inner. None is held while client memory or a client's fd table is accessed.
+ *
+ *   life         who has the device: owner, group_users. Short.
+ *   attach       attach, replace, detach and what they set. Held while the engine pins memory.
+ *   reset        one reset at a time. Held while the model stops its DMA.
+ *   irqs.setup   one SET_IRQS at a time. Held while the thread of an unmask eventfd is started or
+ * joined. config.lock  bytes of the configuration space. Short; register accesses take it.
+ *   irqs.lock    what signalling an interrupt looks at. Short; models take it from their threads.
+ *
+ * life, attach, reset and irqs.setup are never held together. What a register access must know
+ * about the configuration space without its lock is kept in atomic copies: decoding, bus_master.
+ */
+
+#include "base/base.h"
+#include "base/log.h"
+#include "vfio/device.h"
+#include "vfio/model.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <linux/vfio.h>
+#include <swiommu/iommufd.h>
+
+#define VFIO_NR_BARS 6
+#define VFIO_ROM 6
+#define VFIO_NR_MODEL_REGIONS 7 /* BARs and ROM */
+#define VFIO_CONFIG_MAX 4096u
+#define VFIO_NR_HOOKS 8
+
+struct vfio_region {
+	uint64_t size; /* 0: absent */
+	unsigned int flags;
+	uint64_t address; /* what the BAR holds at open, and `resource` shows */
+};
+
+/* Configuration space; see config.c. Everything but bytes is constant once the device is made. */
+struct vfio_config {
+	pthread_mutex_t lock;
+	unsigned int size;
+	uint8_t init[VFIO_CONFIG_MAX];
+	uint8_t writable[VFIO_CONFIG_MAX];
+	uint8_t write1clear[VFIO_CONFIG_MAX];
+	uint8_t bytes[VFIO_CONFIG_MAX]; /* guarded by lock */
+
+	/* Where capabilities are; 0 = absent. */
+	unsigned int pm, exp, msi, msix;
+	/* For the builders: where the next capability goes, and which pointer will point to it. */
+	unsigned int next_cap, link, next_ext, ext_link;
+
+	struct {
+		unsigned int first, length;
+	} hooks[VFIO_NR_HOOKS];
+	unsigned int nr_hooks;
+};
+
+/* Bits of vfio_device.decoding. */
+#define VFIO_DECODE_MEMORY 1u
+#define VFIO_DECODE_IO 2u
+
+/* Interrupts; see irq.c. */
+struct vfio_irqs {
+	pthread_mutex_t setup;
+	pthread_mutex_t lock;
+
+	/* Written with both locks held. */
+	_Atomic int type; /* index of INTx, MSI or MSI-X; -1 none */
+	int *vectors;	  /* eventfds of MSI or MSI-X, owned; -1 none; nr_max of them */
+	unsigned int nr_max;
+	unsigned int nr_allocated;
+	int intx, err, req; /* eventfds, owned; -1 none */
+
+	/* Guarded by lock. */
+	bool asserted; /* level of the INTx line */
+	bool masked;   /* INTx: by MASK or because it fired */
+	bool disabled; /* INTx: COMMAND.INTX_DISABLE */
+
+	/* Guarded by setup: the thread that waits for the unmask eventfd; -1 = there is none. */
+	pthread_t unmask_thread;
+	int unmask, unmask_stop;
+};
+
+struct vfio_file;
+
+struct vfio_device {
+	const struct vfio_model *model;
+	void *priv;
+	struct vfio_device_place place;
+	struct device device; /* as the engine sees it */
+	struct vfio_pci_id id;
+	struct vfio_region regions[VFIO_NR_MODEL_REGIONS];
+	bool has_flr;
+	unsigned int msi_vectors, msix_vectors;
+	unsigned int msix_bar;
+	uint64_t msix_table;
+
+	/* First error of a builder during create(). */
+	int build_error;
+	struct swi_reason build_reason;
+
+	struct vfio_config config;
+	struct vfio_irqs irqs;
+	_Atomic unsigned int decoding;
+	_Atomic bool bus_master;
+	_Atomic bool told_bus_master; /* that DMA failed for want of it */
+
+	pthread_mutex_t life;
+	struct vfio_file *owner; /* bound, or in the middle of bind */
+	unsigned int group_users;
+
+	/* From bind to close; written by the owner only. */
+	struct iommufd_device *idev;
+
+	pthread_mutex_t attach;
+	bool attached;
+	uint64_t attach_count; /* attaches and detaches so far */
+
+	pthread_mutex_t reset;
+
+	struct {
+		_Atomic uint64_t dma_read_bytes, dma_write_bytes, dma_faults, interrupts;
+	} stats;
+};
+
+struct vfio_file {
+	struct vfio_device *dev;
+	_Atomic bool bound;
+};
+
+/* Stores the reason of a failed call in the caller and returns `err`. */
+long vfio_fail(struct swiommu_caller *caller, long err, const char *fmt, ...) SWI_PRINTF(3, 4);
+/* Copies an argument in once; -EFAULT with a reason. */
+long vfio_copy_in(struct swiommu_caller *caller, void *dst, uint64_t uptr, size_t len,
+		  const char *what);
+long vfio_copy_out(struct swiommu_caller *caller, uint64_t uptr, const void *src, size_t len,
+		   const char *what);
+
+/* device.c */
+/* The device becomes active, after BIND; and inactive, before it is unbound. */
+int vfio_device_start(struct vfio_device *dev);
+void vfio_device_stop(struct vfio_device *dev);
+/* -EAGAIN: a reset is going on (only with wait == false). */
+int vfio_device_reset(struct vfio_device *dev, bool wait);
+/* A builder was misused: the device will not be made. */
+void vfio_build_fail(struct vfio_device *dev, const char *fmt, ...) SWI_PRINTF(2, 3);
+
+/* config.c */
+int vfio_config_init(struct vfio_device *dev);
+void vfio_config_fini(struct vfio_device *dev);
+void vfio_config_finish(struct vfio_device *dev); /* after create(): header from id and regions */
+void vfio_config_start(struct vfio_device *dev);  /* to the state at open */
+void vfio_config_stop(struct vfio_device *dev);	  /* bus master off */
+/* [pos, pos+len) lies inside the space. 0 or a negative errno of a hook. */
+int vfio_config_read(struct vfio_device *dev, unsigned int pos, uint8_t *buf, size_t len);
+int vfio_config_write(struct vfio_device *dev, unsigned int pos, const uint8_t *buf, size_t len);
+
+/* region.c */
+ssize_t vfio_region_rw(struct vfio_device *dev, struct swiommu_caller *caller, uint64_t uptr,
+		       size_t count, uint64_t pos, bool write);
+
+/* info.c */
+long vfio_ioctl_get_info(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg);
+long vfio_ioctl_get_region_info(struct vfio_file *file, struct swiommu_caller *caller,
+				uint64_t arg);
+long vfio_ioctl_get_irq_info(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg);
+long vfio_ioctl_hot_reset_info(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg);
+long vfio_ioctl_hot_reset(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg);
+long vfio_ioctl_feature(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg);
+
+/* bind.c */
+long vfio_ioctl_bind(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg);
+long vfio_ioctl_attach(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg);
+long vfio_ioctl_detach(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg);
+void vfio_unbind(struct vfio_file *file);
+
+/* irq.c */
+int vfio_irqs_init(struct vfio_device *dev);
+void vfio_irqs_fini(struct vfio_device *dev);
+void vfio_irqs_stop(struct vfio_device *dev); /* forgets every eventfd */
+unsigned int vfio_irq_count(const struct vfio_device *dev, unsigned int index);
+/* COMMAND.INTX_DISABLE has changed. Never blocks. */
+void vfio_irq_intx_disable(struct vfio_device *dev, bool disabled);
+bool vfio_irq_line(struct vfio_device *dev);
+
+/* setirqs.c */
+long vfio_ioctl_set_irqs(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg);
+
+static inline uint64_t vfio_load_le(const uint8_t *p, unsigned int size)
+{
+	uint64_t v = 0;
+
+	for (unsigned int i = 0; i < size; i++)
+		v |= (uint64_t)p[i] << (8 * i);
+	return v;
+}
+
+static inline void vfio_store_le(uint8_t *p, unsigned int size, uint64_t v)
+{
+	for (unsigned int i = 0; i < size; i++)
+		p[i] = (uint8_t)(v >> (8 * i));
+}
+
+/* The largest naturally aligned piece, at most `max` bytes, at the start of [pos, pos+len). */
+static inline unsigned int vfio_piece(uint64_t pos, uint64_t len, unsigned int max)
+{
+	while (max > 1 && (pos % max || len < max))
+		max /= 2;
+	return max;
+}
+
+#endif

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SWIOMMU_VFIO_MODEL_H
+#define SWIOMMU_VFIO_MODEL_H
+
+/*
+ * What a device model is, and what it may ask of the device that runs it.
+ *
+ * A model is one file (or folder) under models/ that defines a constant struct vfio_model, and one
+ * line in model.c. In create() it describes a PCI function with the builders below; afterwards the
+ * VFIO layer answers everything that a PCI function has in common with all others (configuration
+ * space, region and interrupt information, splitting of accesses), and the model answers its own
+ * registers.
+ *
+ * Life:  create -> { reset -> open -> ... -> close -> reset }* -> destroy
+ *
+ * Threads: region_read, region_write, config_* and reset may be called by several threads at once;
+ * create, open, close and destroy are alone. The VFIO layer holds no lock that a service needs.
+ */
+
+#include "base/base.h"
+#include "base/reason.h"
+
+#include <pthread.h>
+
+struct vfio_device;
+
+struct vfio_model {
+	const char *name;
+	const char *summary; /* one line */
+	const char *options; /* "key=VALUE (what)" lines, or "" */
+
+	/*
+	 * Describes the function with the builders and makes the model's state. `options` is as
+	 * vfio_device_create() has it. Errors of builders are collected by the device. -EINVAL,
+	 * -ENOMEM.
+	 */
+	int (*create)(struct vfio_device *dev, const char *options, struct swi_reason *why,
+		      void **out_priv);
+	void (*destroy)(void *priv);
+
+	/* The device has been bound to a context: open DMA handles, start threads. -errno: none
+	 * started. */
+	int (*open)(void *priv);
+	/* Stops all of it and closes the DMA handles. */
+	void (*close)(void *priv);
+	/*
+	 * To the state after power-on. When it returns, no DMA and no interrupt of what was going
+	 * on before happens any more. The device may be open or closed.
+	 */
+	void (*reset)(void *priv);
+
+	/*
+	 * One register access in a BAR or the ROM: `size` is 1, 2, 4 or 8 and `offset` a multiple
+	 * of it, inside the region. Must not wait for long. 0 or a negative errno for the caller.
+	 */
+	int (*region_read)(void *priv, unsigned int region, uint64_t offset, unsigned int size,
+			   uint64_t *out);
+	int (*region_write)(void *priv, unsigned int region, uint64_t offset, unsigned int size,
+			    uint64_t value);
+
+	/* The same for configuration registers claimed by vfio_config_hook(); size up to 4. May be
+	 * NULL. */
+	int (*config_read)(void *priv, unsigned int pos, unsigned int size, uint32_t *out);
+	int (*config_write)(void *priv, unsigned int pos, unsigned int size, uint32_t value);
+};
+
+/* ---- builders: only inside create() -------------------------------------------------------------
+ */
+
+/* Identity of the function. */
+struct vfio_pci_id {
+	uint16_t vendor, device, subsystem_vendor, subsystem_device;
+	uint32_t class_code; /* base class << 16 | sub-class << 8 | programming interface */
+	uint8_t revision;
+	uint8_t int_pin; /* 0 none, 1 INTA ... 4 INTD */
+};
+
+#define VFIO_BAR_IO 1u	     /* I/O ports; else memory */
+#define VFIO_BAR_64BIT 2u    /* memory: takes the next BAR's register too */
+#define VFIO_BAR_PREFETCH 4u /* memory */
+#define VFIO_BAR_MMAP 8u     /* the node's own pages back it: clients may mmap() it */
+
+void vfio_pci_set_id(struct vfio_device *dev, const struct vfio_pci_id *id);
+/* Region 0-5 (a BAR), or 6 (the ROM, flags 0). `size` is a power of two, at least 16 (I/O: 4). */
+void vfio_pci_add_region(struct vfio_device *dev, unsigned int index, uint64_t size,
+			 unsigned int flags);
+
+/* Power management: D0 and D3hot. */
+void vfio_config_add_pm(struct vfio_device *dev);
+/* PCI Express endpoint; configuration space becomes 4096 bytes. `flr`: function level reset. */
+void vfio_config_add_pcie(struct vfio_device *dev, bool flr);
+/* MSI with 64-bit addresses and 1 << vectors_lg2 vectors (0-5). */
+void vfio_config_add_msi(struct vfio_device *dev, unsigned int vectors_lg2);
+/* MSI-X with 1-2048 vectors; table and pending bits at 8-byte aligned offsets in `bar`. */
+void vfio_config_add_msix(struct vfio_device *dev, unsigned int vectors, unsigned int bar,
+			  uint32_t table, uint32_t pba);
+/*
+ * Any other capability, `size` bytes with its two-byte header, read only and zero until set by
+ * vfio_config_set(). Returns its position; 0 after an error.
+ */
+unsigned int vfio_config_add_cap(struct vfio_device *dev, uint8_t id, unsigned int size);
+/* Extended capability (after vfio_config_add_pcie()), `size` bytes with its four-byte header. */
+unsigned int vfio_config_add_ext_cap(struct vfio_device *dev, uint16_t id, unsigned int version,
+				     unsigned int size);
+/*
+ * A register of 1, 2 or 4 bytes: its value at open, the bits that writes store, the bits that
+ * writing 1 clears.
+ */
+void vfio_config_set(struct vfio_device *dev, unsigned int pos, unsigned int size, uint32_t value,
+		     uint32_t writable, uint32_t write1clear);
+/* Accesses that lie in [first, first+length) go to the model's config_read and config_write. */
+void vfio_config_hook(struct vfio_device *dev, unsigned int first, unsigned int length);
+
+/* ---- options ------------------------------------------------------------------------------------
+ */
+
+/* One key a model knows: either a number in [min, max] or (text != NULL) a text. */
+struct vfio_option {
+	const char *key;
+	uint64_t *number;
+	uint64_t min, max;
+	char *text;
+	size_t text_size;
+};
+
+/* Parses "key=value,key=value"; keys that do not occur leave their default. -EINVAL. */
+int vfio_options_parse(const char *options, const struct vfio_option *known, unsigned int nr_known,
+		       struct swi_reason *why);
+
+/* ---- services: from open() to close()
+ * ------------------------------------------------------------ */
+
+struct swiommu_dma;
+
+/* One stream of DMA, for one thread at a time. */
+struct vfio_dma {
+	struct vfio_device *dev;
+	struct swiommu_dma *stream;
+};
+
+int vfio_dma_open(struct vfio_device *dev, struct vfio_dma *dma);
+void vfio_dma_close(struct vfio_dma *dma);
+/*
+ * As swiommu_dma_read() and _write(). While the client has not enabled bus mastering nothing is
+ * accessed: -ENXIO. May block: never call it under a lock that a register access takes.
+ */
+int vfio_dma_read(struct vfio_dma *dma, uint64_t iova, void *buf, size_t len);
+int vfio_dma_write(struct vfio_dma *dma, uint64_t iova, const void *buf, size_t len);
+
+/*
+ * Sends one interrupt: index VFIO_PCI_MSI_IRQ_INDEX or _MSIX_ (nothing happens when the client has
+ * not enabled that type, has armed nothing for the vector, or bus mastering is off), _ERR_ or
+ * _REQ_. Never blocks.
+ */
+void vfio_irq_signal(struct vfio_device *dev, unsigned int index, unsigned int vector);
+/* Drives the INTx line, a level. A reset of the device lowers it. Never blocks. */
+void vfio_irq_set_line(struct vfio_device *dev, bool asserted);
+/* The interrupt index in use (INTx, MSI, MSI-X), -1 when none. */
+int vfio_irq_active(struct vfio_device *dev);
+
+/* A thread that takes none of the process's signals; to be joined. 0 or a negative errno. */
+int vfio_thread_start(pthread_t *thread, void *(*run)(void *), void *arg);
+
+/* ---- the built-in models
+ * -------------------------------------------------------------------------- */
+
+extern const struct vfio_model vfio_model_ioat;
+
+#endif

@@ -29,6 +29,7 @@ struct iommu_driver {
 	const char *name;
 	uint64_t pgsize_bitmap; /* bit n: pages of 2^n bytes; the smallest is at most 4096 */
 	uint64_t aperture_first, aperture_last; /* IOVAs its page tables can hold */
+	bool enforces_coherency; /* DMA always snoops caches: VFIO_DMA_CC_IOMMU */
 	const struct iommu_resv_region *resv;	/* reserved for every device, e.g. an MSI window */
 	unsigned int nr_resv;
 };

@@ -42,6 +42,15 @@ void iommufd_ctx_put(struct iommufd_ctx *ictx);
 /* Whether some bound device of the context is in the group. NULL arguments: false. */
 bool iommufd_ctx_has_group(struct iommufd_ctx *ictx, struct iommu_group *group);
 
+/* ---- the VFIO container on a context (spec core.md 7.6) ------------------------------------------ */
+
+/* The ID of the IOAS that the VFIO container ioctls act on. -ENODEV when there is none. */
+int iommufd_vfio_compat_ioas_get_id(struct iommufd_ctx *ictx, uint32_t *out_ioas_id);
+/* Makes and sets one unless there is one already. -EINVAL in no-iommu mode, -ENOMEM, -EBUSY. */
+int iommufd_vfio_compat_ioas_create(struct iommufd_ctx *ictx);
+/* Enters no-iommu mode for the rest of the context's life. -EINVAL when a compat IOAS is set. */
+int iommufd_vfio_compat_set_no_iommu(struct iommufd_ctx *ictx);
+
 /* ---- physical devices (spec devices.md 1) ------------------------------------------------------ */
 
 struct iommufd_device;

@@ -50,5 +50,11 @@ int ioas_cmd_map_file(struct call *call);
 int ioas_cmd_copy(struct call *call);
 int ioas_cmd_unmap(struct call *call);
 int option_cmd(struct call *call);
+int vfio_compat_cmd_ioas(struct call *call);
+
+/*
+ * The VFIO container ioctls (numbers outside the table): the argument has not been read. Returns what ioctl() does, -ENOTTY for an unknown number.
+ */
+long vfio_compat_ioctl(struct call *call, unsigned int cmd);
 
 #endif

@@ -43,14 +43,21 @@ static void ioas_destroy(struct obj *obj)
 	pthread_mutex_destroy(&ioas->mutex);
 }
 
+static void ioas_unlinked(struct obj *obj)
+{
+	if (obj->ctx->compat_ioas == obj)
+		obj->ctx->compat_ioas = NULL;
+}
+
 const struct obj_ops ioas_ops = {
 	.type = OBJ_IOAS,
 	.name = "IOAS",
 	.size = sizeof(struct ioas),
+	.unlinked = ioas_unlinked,
 	.destroy = ioas_destroy,
 };
 
-static int ioas_create(struct iommufd_ctx *ctx, struct ioas **out)
+int ioas_create(struct iommufd_ctx *ctx, struct ioas **out)
 {
 	struct iova_map *map;
 	struct ioas *ioas;

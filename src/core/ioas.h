@@ -41,6 +41,9 @@ static inline struct ioas *ioas_of(struct obj *obj)
 	return container_of(obj, struct ioas, obj);
 }
 
+/* A new IOAS with a reserved ID, to be published or aborted. -ENOMEM, -EBUSY. */
+int ioas_create(struct iommufd_ctx *ctx, struct ioas **out);
+
 /*
  * Recomputes the alignment after domain_align or huge_pages became the given values, and stores all
  * three. -EADDRINUSE if it rises and an area is too finely aligned; nothing changed then. Domains lock
@@ -62,6 +65,22 @@ int ioas_add_domain(struct ioas *ioas, const struct ioas_domain *dom, const void
 		    struct swi_reason *why);
 /* Never fails. No device may use the domain any more. `align_left`: the largest pgsize_min that remains. */
 void ioas_remove_domain(struct ioas *ioas, const void *owner, uint64_t align_left);
+
+struct call;
+
+/*
+ * MAP from its fifth step on (core.md 4.1): `length` bytes of the caller's memory at `uptr`, at *iova if `fixed`,
+ * else at an IOVA that is chosen and stored there.
+ */
+int ioas_map_memory(struct call *call, struct ioas *ioas, uint64_t uptr, uint64_t length,
+		    unsigned int prot, bool fixed, uint64_t *iova);
+/*
+ * UNMAP's fourth step: removes the areas of [first, last]. When it returns, no DMA touches them. *removed counts bytes, also
+ * on failure. -EBUSY, -ENOENT (an area lies partly outside); not finding anything is 0.
+ */
+int ioas_unmap(struct ioas *ioas, iova_t first, iova_t last, uint64_t *removed, struct swi_reason *why);
+/* Cuts the area around IOVA `at` after it (core.md 5.8), if there is one and `at` is not at its edge. */
+int ioas_cut(struct ioas *ioas, iova_t at, struct swi_reason *why);
 
 /* OPTION HUGE_PAGES (core.md 4.5). */
 int ioas_set_huge_pages(struct ioas *ioas, bool on, struct swi_reason *why);

@@ -266,11 +266,9 @@ static int check_map_args(struct call *call, uint32_t flags, uint32_t allowed, u
 
 /* Maps `length` bytes of an owner as the only piece; the IOVA comes back in *iova. */
 static int map_owner(struct call *call, struct ioas *ioas, struct mem_owner *owner, uint64_t addr,
-		     uint64_t length, uint32_t flags, uint64_t *iova)
+		     uint64_t length, unsigned int prot, bool fixed, uint64_t *iova)
 {
-	struct plan plan = {.prot = prot_of(flags),
-			    .fixed = flags & IOMMU_IOAS_MAP_FIXED_IOVA,
-			    .iova = *iova};
+	struct plan plan = {.prot = prot, .fixed = fixed, .iova = *iova};
 	struct backing *backing;
 	int rc;
 
@@ -286,12 +284,31 @@ static int map_owner(struct call *call, struct ioas *ioas, struct mem_owner *own
 	return rc;
 }
 
+int ioas_map_memory(struct call *call, struct ioas *ioas, uint64_t uptr, uint64_t length,
+		    unsigned int prot, bool fixed, uint64_t *iova)
+{
+	struct mem_owner *owner;
+	uint64_t end;
+	int rc;
+
+	if (__builtin_add_overflow(uptr, length, &end))
+		return swi_fail(call->why, -EOVERFLOW, "memory at %#llx + length %#llx passes 2^64",
+				(ull)uptr, (ull)length);
+	if (!length || length > IOVA_MAX - SWI_PAGE_SIZE)
+		return swi_fail(call->why, -EINVAL, "length %#llx is %s", (ull)length,
+				length ? "too large" : "0");
+	rc = call->caller->ops->get_memory(call->caller, &owner);
+	if (rc)
+		return rc;
+	rc = map_owner(call, ioas, owner, uptr, length, prot, fixed, iova);
+	mem_owner_put(owner);
+	return rc;
+}
+
 int ioas_cmd_map(struct call *call)
 {
 	struct iommu_ioas_map *cmd = (void *)call->cmd.bytes;
-	struct mem_owner *owner;
 	struct obj *obj;
-	uint64_t end;
 	int rc;
 
 	if (cmd->__reserved)
@@ -302,23 +319,10 @@ int ioas_cmd_map(struct call *call)
 	rc = obj_get(call->ctx, cmd->ioas_id, OBJ_IOAS, "ioas_id", call->why, &obj);
 	if (rc)
 		return rc;
-	if (__builtin_add_overflow(cmd->user_va, cmd->length, &end)) {
-		rc = swi_fail(call->why, -EOVERFLOW, "user_va %#llx + length %#llx passes 2^64", (ull)cmd->user_va,
-			      (ull)cmd->length);
-		goto out;
-	}
-	if (!cmd->length || cmd->length > IOVA_MAX - SWI_PAGE_SIZE) {
-		rc = swi_fail(call->why, -EINVAL, "length %#llx is %s", (ull)cmd->length, cmd->length ? "too large" : "0");
-		goto out;
-	}
-	rc = call->caller->ops->get_memory(call->caller, &owner);
-	if (rc)
-		goto out;
-	rc = map_owner(call, ioas_of(obj), owner, cmd->user_va, cmd->length, cmd->flags, (uint64_t *)&cmd->iova);
-	mem_owner_put(owner);
+	rc = ioas_map_memory(call, ioas_of(obj), cmd->user_va, cmd->length, prot_of(cmd->flags),
+			     cmd->flags & IOMMU_IOAS_MAP_FIXED_IOVA, (uint64_t *)&cmd->iova);
 	if (!rc)
 		rc = call_respond(call);
-out:
 	obj_put(obj);
 	return rc;
 }
@@ -361,7 +365,8 @@ int ioas_cmd_map_file(struct call *call)
 		close(fd);
 		goto out;
 	}
-	rc = map_owner(call, ioas_of(obj), owner, cmd->start, cmd->length, cmd->flags, (uint64_t *)&cmd->iova);
+	rc = map_owner(call, ioas_of(obj), owner, cmd->start, cmd->length, prot_of(cmd->flags),
+		       cmd->flags & IOMMU_IOAS_MAP_FIXED_IOVA, (uint64_t *)&cmd->iova);
 	mem_owner_put(owner);
 	if (!rc)
 		rc = call_respond(call);
@@ -501,9 +506,8 @@ static void remove_batch(struct ioas *ioas, struct unmap_scan *scan, struct iova
 	}
 }
 
-/* Removes the areas of [first, last]; *removed counts bytes also on failure. */
-static int unmap_range(struct ioas *ioas, iova_t first, iova_t last, uint64_t *removed,
-		       struct swi_reason *why)
+int ioas_unmap(struct ioas *ioas, iova_t first, iova_t last, uint64_t *removed,
+	       struct swi_reason *why)
 {
 	struct unmap_scan scan = {.first = first, .last = last, .next = first};
 	struct iova_area *batch[UNMAP_BATCH];
@@ -545,7 +549,7 @@ int ioas_cmd_unmap(struct call *call)
 		rc = swi_fail(call->why, -EOVERFLOW, "iova %#llx + length %#llx passes 2^64", (ull)cmd->iova,
 			      (ull)cmd->length);
 	if (!rc)
-		rc = unmap_range(ioas_of(obj), cmd->iova, last, &removed, call->why);
+		rc = ioas_unmap(ioas_of(obj), cmd->iova, last, &removed, call->why);
 	if (!rc && !removed && !all)
 		rc = swi_fail(call->why, -ENOENT, "nothing is mapped in [%#llx, %#llx]", (ull)cmd->iova, (ull)last);
 	if (!rc) {
@@ -553,5 +557,59 @@ int ioas_cmd_unmap(struct call *call)
 		rc = call_respond(call);
 	}
 	obj_put(obj);
+	return rc;
+}
+
+/* ---- cutting ------------------------------------------------------------------------------------- */
+
+/* The checks of core.md 5.8 for cutting `area` after `at`. Map locked. */
+static int check_cut_locked(struct ioas *ioas, const struct iova_area *area, iova_t at,
+			    struct swi_reason *why)
+{
+	uint64_t addr = backing_addr(area->backing) + area->offset + (at + 1 - area->iova);
+
+	if (area->busy || area->blocked)
+		return swi_fail(why, -EBUSY, "the mapping [%#llx, %#llx] is %s", (ull)area->iova,
+				(ull)area->last, area->busy ? "being changed by another call" : "being unmapped");
+	if (((at + 1) | (addr & (SWI_PAGE_SIZE - 1))) & (ioas->align - 1))
+		return swi_fail(why, -EINVAL, "a cut at %#llx is not aligned to %llu bytes", (ull)at + 1,
+				(ull)ioas->align);
+	if (area->pins)
+		return swi_fail(why, -EINVAL, "the mapping [%#llx, %#llx] is pinned by an access", (ull)area->iova,
+				(ull)area->last);
+	if (ioas->nr_domains && ioas->huge_pages)
+		return swi_fail(why, -EINVAL, "page tables may hold [%#llx, %#llx] in large pages", (ull)area->iova,
+				(ull)area->last);
+	return 0;
+}
+
+int ioas_cut(struct ioas *ioas, iova_t at, struct swi_reason *why)
+{
+	struct iova_area *right = swi_new(struct iova_area);
+	struct iova_area *area;
+	int rc = 0;
+
+	if (!right)
+		return -ENOMEM;
+	pthread_rwlock_rdlock(&ioas->domains);
+	iova_map_lock(ioas->map);
+	area = iova_map_first(ioas->map, at);
+	if (!area || area->iova > at || area->iova == at || area->last == at)
+		goto unlock;
+	rc = check_cut_locked(ioas, area, at, why);
+	if (rc)
+		goto unlock;
+	rc = iova_map_split(ioas->map, area, at, right);
+	if (rc)
+		goto unlock;
+	backing_get(area->backing);
+	/* It is pinned already for the left half, so this only counts and cannot fail. */
+	if (ioas->nr_domains)
+		backing_pin(area->backing, NULL);
+	right = NULL;
+unlock:
+	iova_map_unlock(ioas->map);
+	pthread_rwlock_unlock(&ioas->domains);
+	swi_free(right);
 	return rc;
 }

@@ -53,6 +53,7 @@ static const struct ioctl_entry ioctls[IOCTL_LAST - IOCTL_FIRST + 1] = {
 	ENTRY(IOMMU_IOAS_MAP, struct iommu_ioas_map, iova, ioas_cmd_map),
 	ENTRY(IOMMU_IOAS_UNMAP, struct iommu_ioas_unmap, length, ioas_cmd_unmap),
 	ENTRY(IOMMU_OPTION, struct iommu_option, val64, option_cmd),
+	ENTRY(IOMMU_VFIO_IOAS, struct iommu_vfio_ioas, __reserved, vfio_compat_cmd_ioas),
 	ENTRY(IOMMU_IOAS_MAP_FILE, struct iommu_ioas_map_file, iova, ioas_cmd_map_file),
 	ENTRY(IOMMU_IOAS_NOIOMMU_GET_PA, struct iommu_ioas_noiommu_get_pa, out_phys, noiommu_get_pa_cmd),
 };
@@ -157,7 +158,7 @@ static long dispatch(struct call *call, unsigned int cmd)
 	int rc;
 
 	if (nr < IOMMUFD_CMD_BASE || nr > _IOC_NR(IOCTL_LAST))
-		return swi_fail(call->why, -ENOTTY, "ioctl number %#x is not one of /dev/iommu", cmd);
+		return vfio_compat_ioctl(call, cmd);
 	rc = call_copy_in(call, &call->user_size, call->uptr, sizeof(call->user_size), "size");
 	if (rc)
 		return rc;

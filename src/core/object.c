@@ -99,12 +99,27 @@ int obj_alloc(struct iommufd_ctx *ctx, const struct obj_ops *ops, struct obj **o
 	return 0;
 }
 
+/* Takes a published object out of its slot. */
+static void unlink_locked(struct obj_table *t, struct obj *obj)
+{
+	obj->users = 0;
+	obj->wait_cnt = 0;
+	if (obj->ops->unlinked)
+		obj->ops->unlinked(obj);
+	clear_slot_locked(t, obj->id);
+}
+
+void obj_publish_locked(struct obj *obj)
+{
+	obj->ctx->table.slots[obj->id] = obj;
+}
+
 void obj_publish(struct obj *obj)
 {
 	struct obj_table *t = &obj->ctx->table;
 
 	pthread_mutex_lock(&t->lock);
-	t->slots[obj->id] = obj;
+	obj_publish_locked(obj);
 	pthread_mutex_unlock(&t->lock);
 }
 
@@ -180,6 +195,32 @@ void obj_put(struct obj *obj)
 	pthread_mutex_unlock(&t->lock);
 }
 
+struct obj *obj_get_pointer(struct iommufd_ctx *ctx, struct obj **pointer)
+{
+	struct obj_table *t = &ctx->table;
+	struct obj *obj;
+
+	pthread_mutex_lock(&t->lock);
+	obj = *pointer;
+	if (obj && obj->users && obj->wait_cnt) {
+		obj->users++;
+		obj->wait_cnt++;
+	} else {
+		obj = NULL;
+	}
+	pthread_mutex_unlock(&t->lock);
+	return obj;
+}
+
+void obj_set_pointer(struct iommufd_ctx *ctx, struct obj **pointer, struct obj *obj)
+{
+	struct obj_table *t = &ctx->table;
+
+	pthread_mutex_lock(&t->lock);
+	*pointer = obj;
+	pthread_mutex_unlock(&t->lock);
+}
+
 void obj_hold(struct obj *obj)
 {
 	struct obj_table *t = &obj->ctx->table;
@@ -227,9 +268,7 @@ int obj_destroy_id(struct iommufd_ctx *ctx, uint32_t id, struct swi_reason *why)
 				id, name, others, others == 1 ? "" : "s");
 	}
 	/* Every call in progress counts in both, so at users 1 nobody is inside. */
-	obj->users = 0;
-	obj->wait_cnt = 0;
-	clear_slot_locked(t, id);
+	unlink_locked(t, obj);
 	pthread_mutex_unlock(&t->lock);
 	destroy_removed(obj);
 	return 0;
@@ -274,8 +313,7 @@ int obj_destroy_held(struct obj *obj)
 			"context ends", id, users - 1);
 		return -EBUSY;
 	}
-	obj->users = 0;
-	clear_slot_locked(t, id);
+	unlink_locked(t, obj);
 	pthread_mutex_unlock(&t->lock);
 	destroy_removed(obj);
 	return 0;
@@ -288,11 +326,8 @@ bool obj_unhold_destroy(struct obj *obj)
 
 	pthread_mutex_lock(&t->lock);
 	last = --obj->users == 1;
-	if (last) {
-		obj->users = 0;
-		obj->wait_cnt = 0;
-		clear_slot_locked(t, obj->id);
-	}
+	if (last)
+		unlink_locked(t, obj);
 	pthread_mutex_unlock(&t->lock);
 	if (last)
 		destroy_removed(obj);
@@ -341,8 +376,7 @@ unsigned int obj_table_release(struct obj_table *t)
 				continue;
 			}
 			pthread_mutex_lock(&t->lock);
-			obj->users = 0;
-			clear_slot_locked(t, id);
+			unlink_locked(t, obj);
 			pthread_mutex_unlock(&t->lock);
 			destroy_removed(obj);
 			progress = true;

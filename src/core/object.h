@@ -35,6 +35,10 @@ struct obj_ops {
 	enum obj_type type;
 	const char *name; /* for messages */
 	size_t size;
+	/*
+	 * The object's ID is being taken out of the table: forget plain pointers to it. Under the table's lock; may be NULL.
+	 */
+	void (*unlinked)(struct obj *obj);
 	/* Frees what the object owns (not the object itself). Runs once, out of the table's lock. */
 	void (*destroy)(struct obj *obj);
 };
@@ -69,6 +73,7 @@ unsigned int obj_table_release(struct obj_table *t);
 /* A zeroed object with a reserved ID, users = wait_cnt = 1. -ENOMEM; -EBUSY when no ID is free. */
 int obj_alloc(struct iommufd_ctx *ctx, const struct obj_ops *ops, struct obj **out);
 void obj_publish(struct obj *obj);
+void obj_publish_locked(struct obj *obj); /* table's lock held */
 /* Of an unpublished object: frees the ID and the object; with `destroy`, what it owns before. */
 void obj_abort(struct obj *obj, bool destroy);
 
@@ -81,6 +86,13 @@ int obj_get(struct iommufd_ctx *ctx, uint32_t id, enum obj_type type, const char
 void obj_put(struct obj *obj);
 /* The same for an object that some other lock keeps from being freed: false if it is on its way out. */
 bool obj_try_get(struct obj *obj);
+
+/*
+ * Looks up through a plain pointer that `unlinked` clears: the object for the duration of a call, or NULL. And sets such a
+ * pointer to a published object that the caller is using.
+ */
+struct obj *obj_get_pointer(struct iommufd_ctx *ctx, struct obj **pointer);
+void obj_set_pointer(struct iommufd_ctx *ctx, struct obj **pointer, struct obj *obj);
 
 /* A reference that outlasts the call, by somebody who holds or depends on the object. */
 void obj_hold(struct obj *obj);

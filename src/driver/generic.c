@@ -14,6 +14,7 @@ const struct iommu_driver iommu_generic_driver = {
 	.pgsize_bitmap = 1ull << 12 | 1ull << 21 | 1ull << 30,
 	.aperture_first = 0,
 	.aperture_last = (1ull << 48) - 1,
+	.enforces_coherency = true,
 	.resv = msi_window,
 	.nr_resv = 1,
 };

@@ -47,8 +47,8 @@ struct iova_tlb_entry {
 };
 
 /*
- * Belongs to one thread at a time. Some 16 KiB, aligned to a cache line: a struct it is embedded in comes
- * from swi_zalloc_aligned().
+ * Belongs to one thread at a time. Some 16 KiB, aligned to a cache line: a struct it is embedded in
+ * comes from swi_zalloc_aligned().
  */
 struct iova_reader {
 	/* Odd while inside; counts up by one at begin and at end. Read by writers. */

@@ -64,7 +64,10 @@ struct mem_owner {
 	_Atomic unsigned refs;
 };
 
-/* This process' own memory. Bad pointers are answered with -EFAULT by read, write, open_window. */
+/*
+ * This process' own memory, after a fork the child's. Bad pointers are answered with -EFAULT by
+ * read, write, open_window. Keeps one file open. -ENOMEM.
+ */
 int mem_owner_local(struct mem_owner **out);
 /*
  * The address space of `pid` (a thread or process id in our pid namespace) as it is now. The caller

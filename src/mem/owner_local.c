@@ -8,7 +8,8 @@
  * sending a signal, whatever other threads unmap meanwhile. Where a sandbox forbids these calls,
  * the memory file of this process serves, after a look at the rights, which it ignores by itself.
  *
- * Nothing is kept open: after a fork, "this process" means the child.
+ * After a fork, "this process" means the child. The mappings file that is kept open for speed still
+ * speaks of the parent then, so it is used by the process that opened it only.
  */
 #include "mem/owner.h"
 
@@ -24,7 +25,8 @@
 
 struct local_owner {
 	struct mem_owner base;
-	struct rights_env fs; /* only the device numbers are of use */
+	pid_t pid;	       /* whose mappings file it is */
+	struct rights_env env; /* maps_fd is ours; -1 if there was no descriptor to be had */
 };
 
 /* process_vm_readv/writev on ourselves; -EPERM or -ENOSYS: not available here. */
@@ -116,8 +118,9 @@ static int local_open_window(struct mem_owner *o, uint64_t addr, uint64_t len, u
 			     struct mem_window *win, struct swi_reason *why)
 {
 	struct local_owner *lo = container_of(o, struct local_owner, base);
+	struct rights_env env = lo->env;
+	bool kept = env.maps_fd >= 0 && lo->pid == getpid();
 	struct rights_parts parts;
-	struct rights_env env = lo->fs;
 	uint64_t last;
 	int ret;
 
@@ -125,14 +128,14 @@ static int local_open_window(struct mem_owner *o, uint64_t addr, uint64_t len, u
 	if (!range_last(addr, len, &last))
 		return swi_fail(why, -EFAULT, "%#llx bytes at %#llx are no memory range",
 				(unsigned long long)len, (unsigned long long)addr);
-	env.maps_fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	if (!kept)
+		env.maps_fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
 	if (env.maps_fd < 0)
 		return swi_fail(why, -ENOMEM, "/proc/self/maps cannot be opened: %s",
 				strerror(errno));
-	env.proc_dir = -1; /* its own mount table is looked at anyway */
-	env.touch = local_touch;
 	ret = rights_check_pin(&env, addr, last, prot, &parts, why);
-	close(env.maps_fd);
+	if (!kept)
+		close(env.maps_fd);
 	if (!ret)
 		win->host = (void *)(uintptr_t)addr;
 	return ret;
@@ -140,7 +143,11 @@ static int local_open_window(struct mem_owner *o, uint64_t addr, uint64_t len, u
 
 static void local_destroy(struct mem_owner *o)
 {
-	swi_free(container_of(o, struct local_owner, base));
+	struct local_owner *lo = container_of(o, struct local_owner, base);
+
+	if (lo->env.maps_fd >= 0)
+		close(lo->env.maps_fd);
+	swi_free(lo);
 }
 
 static const struct mem_owner_ops local_ops = {
@@ -162,7 +169,11 @@ int mem_owner_local(struct mem_owner **out)
 		return -ENOMEM;
 	lo->base.ops = &local_ops;
 	atomic_init(&lo->base.refs, 1);
-	rights_env_probe(&lo->fs);
+	rights_env_probe(&lo->env);
+	lo->pid = getpid();
+	lo->env.maps_fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	lo->env.proc_dir = -1; /* our own mount table is looked at anyway */
+	lo->env.touch = local_touch;
 	*out = &lo->base;
 	return 0;
 }

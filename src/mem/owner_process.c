@@ -43,6 +43,7 @@
 
 /* How many open files of a program are looked at in search of a mapping's file. */
 #define FD_SEARCH_MAX 4096
+#define FD_HINTS 16
 
 struct process_owner {
 	struct mem_owner base;
@@ -52,6 +53,8 @@ struct process_owner {
 	int mem;
 	int maps;
 	dev_t shmem_dev, hugetlb_dev;
+	/* Under which descriptor of the program a file was found last, by inode number. */
+	_Atomic int fd_hint[FD_HINTS];
 };
 
 static struct process_owner *process_of(struct mem_owner *o)
@@ -194,14 +197,20 @@ static int open_if_file_of(int dir, const char *name, const struct vma *v, int m
 	return fd;
 }
 
-static int search_open_files(int fds, const struct vma *v, int mode)
+static int search_open_files(int fds, const struct vma *v, int mode, _Atomic int *hint)
 {
 	_Alignas(struct dirent64) char buf[4096];
 	const struct dirent64 *d;
 	unsigned seen = 0;
+	char name[16];
 	ssize_t n, at;
 	int fd;
 
+	/* Programs map many pieces of few files: the search costs microseconds per descriptor. */
+	snprintf(name, sizeof(name), "%d", atomic_load_explicit(hint, memory_order_relaxed));
+	fd = open_if_file_of(fds, name, v, mode);
+	if (fd >= 0)
+		return fd;
 	while ((n = getdents64(fds, buf, sizeof(buf))) > 0) {
 		for (at = 0; at < n; at += d->d_reclen) {
 			d = (const struct dirent64 *)(buf + at);
@@ -212,15 +221,17 @@ static int search_open_files(int fds, const struct vma *v, int mode)
 			if (!is_file_of(fds, d->d_name, 0, v))
 				continue;
 			fd = open_if_file_of(fds, d->d_name, v, mode);
-			if (fd >= 0)
+			if (fd >= 0) {
+				atomic_store_explicit(hint, atoi(d->d_name), memory_order_relaxed);
 				return fd;
+			}
 		}
 	}
 	return -1;
 }
 
 /* An fd on the file that v maps, or -1. */
-static int open_mapped_file(const struct process_owner *po, const struct vma *v, int mode)
+static int open_mapped_file(struct process_owner *po, const struct vma *v, int mode)
 {
 	char name[64];
 	int fds, fd;
@@ -233,7 +244,7 @@ static int open_mapped_file(const struct process_owner *po, const struct vma *v,
 	fds = openat(po->dir, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fds < 0)
 		return -1;
-	fd = search_open_files(fds, v, mode);
+	fd = search_open_files(fds, v, mode, &po->fd_hint[v->ino % FD_HINTS]);
 	close(fds);
 	return fd;
 }

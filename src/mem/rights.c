@@ -8,7 +8,7 @@
  *    disk must be told before a page gets dirty, a device cannot do that, so the kernel refuses;
  *  - one page, touched: the last one of the range, since in a file mapping everything before it
  * lies inside the file then. This finds pages beyond the end of the file, and memory that is none
- *    (secretmem, vvar, device registers).
+ *    (secretmem, vvar, device registers). Writable memory without a file needs no such test.
  *
  * A filesystem is known by its device number. Filesystems that the kernel mounts for itself
  * (memfds, shared anonymous memory, SysV segments) are in no mount table; their numbers are found
@@ -116,7 +116,6 @@ static int check_vma(const struct rights_env *env, const struct vma *v, uint64_t
 	uint64_t last_here = SWI_MIN(last, v->end - 1);
 	char who[32];
 
-	whose(env, who, sizeof(who));
 	if (prot & ~v->prot)
 		return swi_fail(why, -EFAULT, "memory of %s at %#llx is not %s",
 				whose(env, who, sizeof(who)), (unsigned long long)addr,
@@ -127,6 +126,8 @@ static int check_vma(const struct rights_env *env, const struct vma *v, uint64_t
 				"memory of %s at %#llx is a shared mapping of a file whose "
 				"filesystem tracks dirty pages; a device cannot write to it",
 				whose(env, who, sizeof(who)), (unsigned long long)addr);
+	if (v->dev == 0 && (v->prot & SWI_WRITE))
+		return 0;
 	if (env->touch(env->data, v, last_here))
 		return swi_fail(why, -EFAULT,
 				"memory of %s at %#llx cannot be pinned: beyond the end of its "

@@ -4,7 +4,7 @@
  *
  * The kernel allows a process a fixed number of mappings (vm.max_map_count, 65530 by default) and
  * fails malloc and thread creation beyond it. Since untrusted programs decide how many windows
- * there are, they are counted, and none is made beyond half of that number; the memory is then
+ * there are, they are counted, and none is made beyond a quarter of that number; the memory is then
  * reached without a window, more slowly. The count belongs to the process and not to a
  * context because the limit does.
  */
@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define WINDOW_MAPPINGS_MAX 32768u
+#define WINDOW_MAPPINGS_MAX 16384u
 
 static _Atomic unsigned mappings_used;
 

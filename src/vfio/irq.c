@@ -16,6 +16,7 @@
  * The setup of interrupts (SET_IRQS) is in setirqs.c.
  */
 #include "vfio/internal.h"
+#include "vfio/irq.h"
 
 #include "base/alloc.h"
 

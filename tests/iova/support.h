@@ -2,7 +2,8 @@
 #ifndef TESTS_IOVA_SUPPORT_H
 #define TESTS_IOVA_SUPPORT_H
 
-/* What the tests of src/iova share: making areas, and a check of everything a map promises of itself. */
+/* What the tests of src/iova share: making areas, and a check of everything a map promises of
+ * itself. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,7 +19,8 @@
 #include "base/alloc.h"
 #include "iova/internal.h"
 
-/* ---- pseudo-random numbers, repeatable from a printed seed ------------------------------------ */
+/* ---- pseudo-random numbers, repeatable from a printed seed ------------------------------------
+ */
 
 static inline uint64_t random_next(uint64_t *state)
 {
@@ -44,7 +46,8 @@ static inline uint64_t random_seed(const char *what)
 	return seed;
 }
 
-/* ---- areas ------------------------------------------------------------------------------------- */
+/* ---- areas -------------------------------------------------------------------------------------
+ */
 
 static inline struct iova_area *area_make(iova_t first, iova_t last)
 {
@@ -127,7 +130,8 @@ static inline struct iova_area *look(struct iova_map *map, iova_t iova)
 	return area;
 }
 
-/* ---- invariants -------------------------------------------------------------------------------- */
+/* ---- invariants --------------------------------------------------------------------------------
+ */
 
 /* Black height; checks colours, parents and, through the callback, what is kept of each subtree. */
 static inline int check_rb(const struct rb_node *node, const struct rb_node *parent,
@@ -170,7 +174,8 @@ static inline void check_table(struct iova_map *map, const struct radix_table *t
 
 	assert_true(table->used > 0);
 	/* (of the topmost table only a part lies in the 64-bit space) */
-	for (unsigned i = 0; i < (table->level == RADIX_TOP ? 128 : radix_slots(table->level)); i++) {
+	for (unsigned i = 0; i < (table->level == RADIX_TOP ? 128 : radix_slots(table->level));
+	     i++) {
 		uintptr_t word = table->slot[i];
 		const struct radix_table *below = radix_table_of(word);
 		iova_t first = base + ((iova_t)i << shift);
@@ -215,8 +220,7 @@ static inline void check_map(struct iova_map *map)
 		if (prev)
 			assert_true(prev->last < area->iova);
 		assert_ptr_equal(iova_area_prev(area), prev);
-		assert_true(area->gap_before ==
-			    (prev ? area->iova - prev->last - 1 : area->iova));
+		assert_true(area->gap_before == (prev ? area->iova - prev->last - 1 : area->iova));
 		assert_false(iova_map_is_reserved(map, area->iova, area->last, NULL));
 		prev = area;
 		n++;

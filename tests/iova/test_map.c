@@ -50,7 +50,8 @@ static struct iova_area *translate(struct fixture *f, iova_t iova)
 	return area;
 }
 
-/* ---- life of an area --------------------------------------------------------------------------- */
+/* ---- life of an area ---------------------------------------------------------------------------
+ */
 
 static void readers_see_an_area_from_publish_to_retract(void **state)
 {
@@ -225,7 +226,8 @@ static void height_follows_the_largest_area(void **state)
 	assert_null(translate(f, IOVA_MAX));
 }
 
-/* ---- what a reader remembers ------------------------------------------------------------------- */
+/* ---- what a reader remembers -------------------------------------------------------------------
+ */
 
 static void a_miss_is_not_remembered(void **state)
 {
@@ -314,7 +316,8 @@ static void a_new_map_at_an_old_address_repeats_no_generation(void **state)
 	}
 }
 
-/* ---- split ------------------------------------------------------------------------------------- */
+/* ---- split -------------------------------------------------------------------------------------
+ */
 
 static void check_split(struct fixture *f, iova_t first, iova_t last, iova_t at, bool live)
 {
@@ -398,7 +401,8 @@ static void both_halves_work_on_after_a_split_between_neighbours(void **state)
 	check_map(f->map);
 }
 
-/* ---- failing allocations ----------------------------------------------------------------------- */
+/* ---- failing allocations -----------------------------------------------------------------------
+ */
 
 /* Everything a caller could see of the map, to compare before and after. */
 static uint64_t digest(struct iova_map *map)
@@ -431,11 +435,11 @@ static void drain_pool(struct iova_map *map)
 static void failing_insert_changes_nothing(void **state)
 {
 	static const iova_t spans[][2] = {
-		{0x205000, 0x205fff},	    /* fresh leaf */
-		{0x1801, 0x1fff},		    /* opens the page of a neighbour */
-		{0x1810, 0x3000},		    /* and of another on the other side */
+		{0x205000, 0x205fff},		     /* fresh leaf */
+		{0x1801, 0x1fff},		     /* opens the page of a neighbour */
+		{0x1810, 0x3000},		     /* and of another on the other side */
 		{1ull << 40, (1ull << 40) + 0x1234}, /* grows */
-		{0x3c00, IOVA_MAX - 5},		    /* two edges, all levels */
+		{0x3c00, IOVA_MAX - 5},		     /* two edges, all levels */
 		{IOVA_MAX - 3, IOVA_MAX},
 	};
 	struct fixture *f = *state;
@@ -548,7 +552,8 @@ static void publish_to_remove_need_no_memory(void **state)
 	check_map(f->map);
 }
 
-/* ---- random work against a model --------------------------------------------------------------- */
+/* ---- random work against a model ---------------------------------------------------------------
+ */
 
 #define MODEL_MAX 160
 
@@ -581,8 +586,12 @@ static void model_add(struct model *m, unsigned at, struct entry e)
 /* IOVAs crowd in a few small regions, so that areas meet, share pages and sit at the very end. */
 static iova_t random_iova(uint64_t *seed)
 {
-	static const iova_t bases[] = {0,	    0x1f0000,	      1ull << 30,
-				       (1ull << 39) - 0x3000, 1ull << 57, IOVA_MAX - 0x8fff,
+	static const iova_t bases[] = {0,
+				       0x1f0000,
+				       1ull << 30,
+				       (1ull << 39) - 0x3000,
+				       1ull << 57,
+				       IOVA_MAX - 0x8fff,
 				       IOVA_MAX - (1ull << 31)};
 	iova_t iova = bases[random_below(seed, ARRAY_SIZE(bases))];
 
@@ -732,13 +741,14 @@ static void random_work_agrees_with_a_sorted_array(void **state)
 	check_map(f->map);
 }
 
-/* ---- overlap rules of MAP that the map alone decides (core.md 4.1, table 9) -------------------- */
+/* ---- overlap rules of MAP that the map alone decides (core.md 4.1, table 9) --------------------
+ */
 
 static void fixed_mappings_reach_both_ends(void **state)
 {
 	struct fixture *f = *state;
 
-	assert_int_equal(try_map(f->map, 0, 0xfff), 0);		       /* row 30 */
+	assert_int_equal(try_map(f->map, 0, 0xfff), 0);		      /* row 30 */
 	assert_int_equal(try_map(f->map, IOVA_MAX - 1, IOVA_MAX), 0); /* row 32 */
 	assert_int_equal(try_map(f->map, IOVA_MAX, IOVA_MAX), -EEXIST);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Automatic placement: the examples and rows of the specification (core.md 3.6 and 9), and a model that
- * tries one start after the other.
+ * Automatic placement: the examples and rows of the specification (core.md 3.6 and 9), and a model
+ * that tries one start after the other.
  */
 #include "support.h"
 
@@ -36,7 +36,7 @@ static iova_t place(struct iova_map *map, uint64_t length, uint64_t addr)
 	return place_aligned(map, length, addr, 1);
 }
 
-#define ERR(e) ((iova_t)(int64_t)-(e))
+#define ERR(e) ((iova_t)(int64_t) - (e))
 #define assert_iova(a, b) assert_true((a) == (b))
 
 static void allow(struct iova_map *map, const struct iova_range *ranges, size_t n)
@@ -49,10 +49,10 @@ static void allow(struct iova_map *map, const struct iova_range *ranges, size_t 
 	assert_int_equal(iova_map_set_allowed(map, list), 0);
 }
 
-#define ALLOW(map, ...)                                                                            \
-	do {                                                                                       \
-		const struct iova_range allow_[] = {__VA_ARGS__};                                  \
-		allow(map, allow_, ARRAY_SIZE(allow_));                                            \
+#define ALLOW(map, ...)                                           \
+	do {                                                      \
+		const struct iova_range allow_[] = {__VA_ARGS__}; \
+		allow(map, allow_, ARRAY_SIZE(allow_));           \
 	} while (0)
 
 static void examples_on_an_empty_map(void **state)
@@ -71,9 +71,8 @@ static void examples_on_an_empty_map(void **state)
 	iova_t iova;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(examples); i++) {
-		assert_int_equal(iova_map_find(*state, examples[i].length, examples[i].addr, 1,
-					       &iova),
-				 0);
+		assert_int_equal(
+			iova_map_find(*state, examples[i].length, examples[i].addr, 1, &iova), 0);
 		assert_iova(iova, examples[i].want);
 	}
 }
@@ -180,7 +179,8 @@ static void lowest_gap_wins_and_busy_areas_count(void **state)
 
 static void behind_many_areas_the_search_does_not_visit_them(void **state)
 {
-	/* 64 KiB behind 2^15 holes of a page: a scan under this many searches would take seconds. */
+	/* 64 KiB behind 2^15 holes of a page: a scan under this many searches would take seconds.
+	 */
 	enum { AREAS = 1 << 15, SEARCHES = 100000 };
 	struct timespec start, end;
 	iova_t iova;
@@ -196,7 +196,8 @@ static void behind_many_areas_the_search_does_not_visit_them(void **state)
 	assert_true(end.tv_sec - start.tv_sec < 5);
 }
 
-/* ---- the rules once more, naively ------------------------------------------------------------- */
+/* ---- the rules once more, naively -------------------------------------------------------------
+ */
 
 #define PAGE 4096ull
 

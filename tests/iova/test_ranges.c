@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Reserved and allowed ranges: what refuses what, what IOAS_IOVA_RANGES would list. "Row n" is a row of
- * the table of edge cases (core.md 9).
+ * Reserved and allowed ranges: what refuses what, what IOAS_IOVA_RANGES would list. "Row n" is a
+ * row of the table of edge cases (core.md 9).
  */
 #include "support.h"
 
@@ -30,10 +30,10 @@ static void assert_usable(struct iova_map *map, const struct iova_range *want, s
 	}
 }
 
-#define USABLE(map, ...)                                                                           \
-	do {                                                                                       \
-		const struct iova_range want_[] = {__VA_ARGS__};                                   \
-		assert_usable(map, want_, ARRAY_SIZE(want_));                                      \
+#define USABLE(map, ...)                                         \
+	do {                                                     \
+		const struct iova_range want_[] = {__VA_ARGS__}; \
+		assert_usable(map, want_, ARRAY_SIZE(want_));    \
 	} while (0)
 
 static struct iova_allow_list *allow_list(void)

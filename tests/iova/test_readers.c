@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * Readers against writers, on several threads: after sync nobody uses what was taken away, sync waits for
- * exactly those it has to, and readers come and go meanwhile. Meant to be run under ThreadSanitizer
- * and AddressSanitizer as well; memory that was unmapped is overwritten and freed at once, so that a
- * late use is seen without them too.
+ * Readers against writers, on several threads: after sync nobody uses what was taken away, sync
+ * waits for exactly those it has to, and readers come and go meanwhile. Meant to be run under
+ * ThreadSanitizer and AddressSanitizer as well; memory that was unmapped is overwritten and freed
+ * at once, so that a late use is seen without them too.
  */
 #include "support.h"
 
@@ -30,11 +30,23 @@ static void wait_for(_Atomic(unsigned) *value, unsigned at_least)
 		sched_yield();
 }
 
-/* ---- nothing is used after sync ---------------------------------------------------------------- */
+/* Concurrent work goes on for this long, however fast the machine, and for a few rounds at least.
+ */
+static bool enough(const struct timespec *start, unsigned rounds)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return rounds >= 50 &&
+	       (now.tv_sec - start->tv_sec) * 1000 + (now.tv_nsec - start->tv_nsec) / 1000000 > 700;
+}
+
+/* ---- nothing is used after sync ----------------------------------------------------------------
+ */
 
 #define SLOTS 24
 #define SLOT_BYTES 0x4000u
-#define STAMP(iova) ((unsigned char)((iova) * 131 >> 3 | 1))
+#define STAMP(iova) ((unsigned char)((iova)*131 >> 3 | 1))
 #define POISON 0 /* never a stamp */
 
 struct arena {
@@ -137,7 +149,7 @@ struct mapped {
 	struct memory {
 		unsigned users;
 		unsigned char bytes[SLOT_BYTES];
-	} *memory;
+	} * memory;
 };
 
 static struct mapped *map_slot(struct arena *a, unsigned slot)
@@ -192,7 +204,7 @@ static struct mapped *split_slot(struct arena *a, struct mapped *m, iova_t at)
 
 struct worker {
 	struct arena *arena;
-	unsigned first, step, rounds;
+	unsigned first, step;
 };
 
 /* Maps, splits and unmaps its own slots. */
@@ -201,16 +213,17 @@ static void *writing(void *arg)
 	struct worker *w = arg;
 	struct mapped *left[SLOTS] = {NULL}, *right[SLOTS] = {NULL};
 	uint64_t seed = w->first + 1;
+	struct timespec start;
 
-	for (unsigned n = 0; n < w->rounds; n++) {
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	for (unsigned n = 0; !enough(&start, n); n++) {
 		unsigned slot = w->first + w->step * (unsigned)random_below(&seed, SLOTS / w->step);
 		struct mapped *m = left[slot];
 
 		if (!m) {
 			left[slot] = map_slot(w->arena, slot);
 		} else if (!right[slot] && random_below(&seed, 3) == 0) {
-			iova_t at = m->area.iova +
-				    random_below(&seed, m->area.last - m->area.iova);
+			iova_t at = m->area.iova + random_below(&seed, m->area.last - m->area.iova);
 
 			right[slot] = split_slot(w->arena, m, at);
 		} else {
@@ -238,7 +251,7 @@ static void *writing(void *arg)
 static void nothing_is_used_after_sync(void **state)
 {
 	struct arena a = {.stop = false};
-	struct worker workers[2] = {{&a, 0, 2, 6000}, {&a, 1, 2, 6000}};
+	struct worker workers[2] = {{&a, 0, 2}, {&a, 1, 2}};
 	pthread_t readers[3], writer;
 
 	(void)state;
@@ -261,7 +274,8 @@ static void nothing_is_used_after_sync(void **state)
 	iova_map_destroy(a.map);
 }
 
-/* ---- splits leave no hole ---------------------------------------------------------------------- */
+/* ---- splits leave no hole ----------------------------------------------------------------------
+ */
 
 struct split_arena {
 	struct iova_map *map;
@@ -307,6 +321,7 @@ static void *reading_while_splitting(void *arg)
 static void readers_see_no_hole_while_areas_are_split(void **state)
 {
 	struct split_arena s = {.base = 0x1ff400, .length = 0x3a00};
+	struct timespec start;
 	uint64_t seed = 9;
 	pthread_t reader;
 
@@ -317,7 +332,8 @@ static void readers_see_no_hole_while_areas_are_split(void **state)
 		s.memory[i] = STAMP(s.base + i);
 	assert_int_equal(iova_map_create(&s.map), 0);
 	spawn(&reader, reading_while_splitting, &s);
-	for (unsigned round = 0; round < 300; round++) {
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	for (unsigned round = 0; !enough(&start, round); round++) {
 		struct iova_area *area = area_make(s.base, s.base + s.length - 1);
 
 		area->host = s.memory;
@@ -332,9 +348,9 @@ static void readers_see_no_hole_while_areas_are_split(void **state)
 				at |= 0xfff;
 			area = iova_map_first(s.map, at);
 			if (area && at < area->last)
-				assert_int_equal(iova_map_split(s.map, area, at,
-								calloc(1, sizeof(*area))),
-						 0);
+				assert_int_equal(
+					iova_map_split(s.map, area, at, calloc(1, sizeof(*area))),
+					0);
 			if (i % 8 == 0) {
 				iova_map_unlock(s.map);
 				sched_yield();
@@ -355,7 +371,8 @@ static void readers_see_no_hole_while_areas_are_split(void **state)
 	free(s.memory);
 }
 
-/* ---- whom sync waits for ----------------------------------------------------------------------- */
+/* ---- whom sync waits for -----------------------------------------------------------------------
+ */
 
 struct visit {
 	struct iova_map *map;

@@ -138,6 +138,15 @@ static void sealed_files_can_be_read(void **state)
 	int fd;
 
 	(void)state;
+	/* Sealed while it is owned already. */
+	fd = memfd_of(PAGE, 0x76);
+	o = own(dup(fd));
+	assert_int_equal(can_pin(o, 0, PAGE, SWI_WRITE), 0);
+	assert_return_code(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), errno);
+	assert_int_equal(can_pin(o, 0, PAGE, SWI_WRITE), -EINVAL);
+	assert_int_equal(o->ops->read(o, 5, &b, 1), 0);
+	mem_owner_put(o);
+	close(fd);
 	for (i = 0; i < ARRAY_SIZE(seals); i++) {
 		fd = memfd_of(PAGE, 0x77);
 		assert_return_code(fcntl(fd, F_ADD_SEALS, seals[i]), errno);

@@ -221,6 +221,34 @@ static void works_where_process_vm_is_forbidden(void **state)
 	assert_int_equal(WEXITSTATUS(status), 42);
 }
 
+static void after_a_fork_it_is_the_childs_memory(void **state)
+{
+	struct mem_owner *o = local();
+	char *p = anon(2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE), b = 0;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	p[0] = 1;
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		p[0] = 2;
+		munmap(p + PAGE, PAGE);
+		assert_int_equal(o->ops->read(o, (uintptr_t)p, &b, 1), 0);
+		assert_int_equal(b, 2);
+		assert_int_equal(can_pin(o, p, PAGE, SWI_WRITE), 0);
+		assert_int_equal(can_pin(o, p, 2 * PAGE, SWI_WRITE), -EFAULT);
+		_exit(42);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 42);
+	assert_int_equal(can_pin(o, p, 2 * PAGE, SWI_WRITE), 0);
+	munmap(p, 2 * PAGE);
+	mem_owner_put(o);
+}
+
 static void words_of_any_length(void **state)
 {
 	static const char text[] = "a  bb\tccc-and-more\n\nlast";
@@ -323,6 +351,7 @@ static int group(void)
 		T(tmpfs_mounts_are_found),
 		T(unmapping_meanwhile_is_survived),
 		T(works_where_process_vm_is_forbidden),
+		T(after_a_fork_it_is_the_childs_memory),
 		T(words_of_any_length),
 		T(query_and_text_agree),
 		T(owners_are_counted),

@@ -249,6 +249,7 @@ static void window_for_reading_cannot_be_written(void **state)
 	uint64_t at;
 	pid_t pid;
 
+	assert_return_code(fchmod(fd, 0400), errno); /* no more than reading is needed for it */
 	restart(f);
 	at = program_mmap(&f->p, 0, PAGE, PROT_READ, MAP_SHARED, fd, 0);
 	assert_int_equal(f->o->ops->open_window(f->o, at, PAGE, SWI_WRITE, &win, NULL), -EFAULT);

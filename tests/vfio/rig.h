@@ -3,8 +3,8 @@
 #define SWIOMMU_TESTS_VFIO_RIG_H
 
 /*
- * What the tests of the VFIO layer have in common: a context, an IOAS, devices of which one is a model made for
- * tests, and a client that lives in this process.
+ * What the tests of the VFIO layer have in common: a context, an IOAS, devices of which one is a
+ * model made for tests, and a client that lives in this process.
  */
 
 #include <setjmp.h>
@@ -21,7 +21,8 @@
 #include <linux/iommufd.h>
 #include <linux/vfio.h>
 
-/* The number that the test client knows the rig's context by; RIG_CTX_FD + 1 is another context's. */
+/* The number that the test client knows the rig's context by; RIG_CTX_FD + 1 is another context's.
+ */
 #define RIG_CTX_FD 7000
 
 struct rig {
@@ -85,9 +86,10 @@ uint64_t rig_count(int efd);
 uint64_t rig_wait(int efd);
 
 /*
- * The test model. BAR0 64 KiB memory, mappable, with the MSI-X table (4 vectors) at 0x8000; BAR1 16 bytes memory; BAR2
- * 64-bit prefetchable 16 MiB; BAR4 I/O 32 bytes; ROM 2 KiB; INTA; 8 MSI vectors; PM; PCIe with FLR;
- * a hook at 0x200-0x207. Memory behaves as memory (the first 256 bytes of each region, repeated); every access is logged.
+ * The test model. BAR0 64 KiB memory, mappable, with the MSI-X table (4 vectors) at 0x8000; BAR1 16
+ * bytes memory; BAR2 64-bit prefetchable 16 MiB; BAR4 I/O 32 bytes; ROM 2 KiB; INTA; 8 MSI vectors;
+ * PM; PCIe with FLR; a hook at 0x200-0x207. Memory behaves as memory (the first 256 bytes of each
+ * region, repeated); every access is logged.
  */
 extern const struct vfio_model probe_model;
 /* Without capabilities, INTx, FLR and regions. */

@@ -159,15 +159,16 @@ static void accesses_beyond_the_space_fail(void **state)
 		uint64_t pos, count;
 		ssize_t rc;
 	} cases[] = {
-		{0, 0, 0},	      {4096, 0, 0},	  {0, 4096, 4096},  {4095, 1, 1},
-		{4095, 2, -EFAULT},   {4096, 1, -EFAULT}, {0, 4097, -EFAULT}, {1ull << 39, 4, -EFAULT},
+		{0, 0, 0},	    {4096, 0, 0},
+		{0, 4096, 4096},    {4095, 1, 1},
+		{4095, 2, -EFAULT}, {4096, 1, -EFAULT},
+		{0, 4097, -EFAULT}, {1ull << 39, 4, -EFAULT},
 	};
 	static uint8_t buf[4097];
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(cases); i++) {
-		assert_int_equal(
-			rig_try_read(*state, CONFIG, cases[i].pos, buf, cases[i].count),
-			cases[i].rc);
+		assert_int_equal(rig_try_read(*state, CONFIG, cases[i].pos, buf, cases[i].count),
+				 cases[i].rc);
 		if (cases[i].rc <= 1)
 			assert_int_equal(
 				rig_try_write(*state, CONFIG, cases[i].pos, buf, cases[i].count),
@@ -283,7 +284,8 @@ static void bare_device_has_256_bytes(void **state)
 	rig_close(&rig);
 }
 
-/* ---- what builders refuse ---------------------------------------------------------------------------- */
+/* ---- what builders refuse
+ * ---------------------------------------------------------------------------- */
 
 static int bad_model_number;
 

@@ -20,7 +20,8 @@
 /* Longer arguments are refused whether their tail is zero or not. */
 #define BIND_MAX 4096u
 
-/* Copies an extensible struct in: a short one is padded with zeros, a long one must end in zeros.
+/*
+ * Copies an extensible struct in: a short one is padded with zeros, a long one must end in zeros.
  */
 static long copy_struct(struct swiommu_caller *caller, void *dst, size_t size, uint64_t arg,
 			uint32_t argsz, const char *what)
@@ -200,10 +201,10 @@ void vfio_unbind(struct vfio_file *file)
 		unbind_owned(file);
 }
 
-/* ---- attach
- * -------------------------------------------------------------------------------------- */
+/* ---- attach ------------------------------------------------------------------------------ */
 
-/* What ATTACH and DETACH check alike. `min` is the size without, `with_pasid` with the PASID field.
+/*
+ * What ATTACH and DETACH check alike. `min` is the size without, `with_pasid` with the PASID field.
  */
 static long check_pasid(struct vfio_file *file, struct swiommu_caller *caller, uint32_t argsz,
 			uint32_t flags, uint32_t min, uint32_t with_pasid, const char *what)

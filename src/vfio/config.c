@@ -50,8 +50,7 @@ void vfio_config_fini(struct vfio_device *dev)
 	pthread_mutex_destroy(&dev->config.lock);
 }
 
-/* ---- builders
- * ------------------------------------------------------------------------------------ */
+/* ---- builders ---------------------------------------------------------------------------- */
 
 void vfio_config_set(struct vfio_device *dev, unsigned int pos, unsigned int size, uint32_t value,
 		     uint32_t writable, uint32_t write1clear)
@@ -256,8 +255,7 @@ void vfio_config_finish(struct vfio_device *dev)
 	memcpy(dev->config.bytes, dev->config.init, sizeof(dev->config.bytes));
 }
 
-/* ---- effects
- * ------------------------------------------------------------------------------------- */
+/* ---- effects ----------------------------------------------------------------------------- */
 
 static uint16_t get16(const struct vfio_config *cfg, unsigned int pos)
 {
@@ -344,8 +342,7 @@ static uint8_t filter_locked(struct vfio_device *dev, unsigned int pos, uint8_t 
 	return v;
 }
 
-/* ---- accesses
- * ------------------------------------------------------------------------------------ */
+/* ---- accesses ---------------------------------------------------------------------------- */
 
 static bool hooked(const struct vfio_config *cfg, unsigned int pos, unsigned int size)
 {

@@ -195,8 +195,7 @@ void vfio_device_get_stats(const struct vfio_device *dev, struct vfio_device_sta
 	out->interrupts = atomic_load(&dev->stats.interrupts);
 }
 
-/* ---- start, stop, reset
- * -------------------------------------------------------------------------- */
+/* ---- start, stop, reset ------------------------------------------------------------------ */
 
 int vfio_device_start(struct vfio_device *dev)
 {
@@ -250,8 +249,7 @@ void vfio_device_group_close(struct vfio_device *dev)
 	pthread_mutex_unlock(&dev->life);
 }
 
-/* ---- services for models
- * ------------------------------------------------------------------------- */
+/* ---- services for models ----------------------------------------------------------------- */
 
 int vfio_dma_open(struct vfio_device *dev, struct vfio_dma *dma)
 {

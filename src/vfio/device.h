@@ -79,8 +79,7 @@ void vfio_device_group_close(struct vfio_device *dev);
 /* Asks the client to give the device back: signals the REQ interrupt if armed. May be repeated. */
 void vfio_device_request(struct vfio_device *dev);
 
-/* ---- an open of the cdev ------------------------------------------------------------------------
- */
+/* ---- an open of the cdev ----------------------------------------------------------------- */
 
 /* Any number may be open. -ENOMEM. */
 int vfio_file_open(struct vfio_device *dev, struct vfio_file **out);

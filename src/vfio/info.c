@@ -20,7 +20,8 @@
 /* Room for all capabilities that a region can have here. */
 #define CAPS_MAX 64
 
-/* The chain that follows a fixed part of `base` bytes; offsets count from the start of that part.
+/*
+ * The chain that follows a fixed part of `base` bytes; offsets count from the start of that part.
  */
 struct caps {
 	uint32_t base, used;

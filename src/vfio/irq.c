@@ -108,8 +108,7 @@ void vfio_irq_signal(struct vfio_device *dev, unsigned int index, unsigned int v
 	pthread_mutex_unlock(&irqs->lock);
 }
 
-/* ---- INTx
- * ----------------------------------------------------------------------------------------- */
+/* ---- INTx -------------------------------------------------------------------------------- */
 
 void vfio_irq_intx_fire_locked(struct vfio_device *dev)
 {
@@ -151,7 +150,8 @@ void vfio_irq_intx_disable(struct vfio_device *dev, bool disabled)
 	pthread_mutex_lock(&irqs->lock);
 	if (irqs->disabled != disabled) {
 		irqs->disabled = disabled;
-		irqs->masked = disabled;
+		if (!disabled)
+			irqs->masked = false;
 		vfio_irq_intx_fire_locked(dev);
 	}
 	pthread_mutex_unlock(&irqs->lock);
@@ -162,9 +162,7 @@ void vfio_irq_intx_mask(struct vfio_device *dev, bool masked)
 	struct vfio_irqs *irqs = &dev->irqs;
 
 	pthread_mutex_lock(&irqs->lock);
-	/* While COMMAND disables INTx an unmask is ignored, as on Linux. */
-	if (masked || !irqs->disabled)
-		irqs->masked = masked;
+	irqs->masked = masked;
 	vfio_irq_intx_fire_locked(dev);
 	pthread_mutex_unlock(&irqs->lock);
 }

@@ -40,8 +40,7 @@ const char *vfio_model_options(const struct vfio_model *model)
 	return model->options;
 }
 
-/* ---- options ------------------------------------------------------------------------------------
- */
+/* ---- options ----------------------------------------------------------------------------- */
 
 /* A decimal or 0x number that fills [text, text+len). */
 static bool parse_number(const char *text, size_t len, uint64_t *out)

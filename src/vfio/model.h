@@ -64,8 +64,7 @@ struct vfio_model {
 	int (*config_write)(void *priv, unsigned int pos, unsigned int size, uint32_t value);
 };
 
-/* ---- builders: only inside create() -------------------------------------------------------------
- */
+/* ---- builders: only inside create() ------------------------------------------------------ */
 
 /* Identity of the function. */
 struct vfio_pci_id {
@@ -111,8 +110,7 @@ void vfio_config_set(struct vfio_device *dev, unsigned int pos, unsigned int siz
 /* Accesses that lie in [first, first+length) go to the model's config_read and config_write. */
 void vfio_config_hook(struct vfio_device *dev, unsigned int first, unsigned int length);
 
-/* ---- options ------------------------------------------------------------------------------------
- */
+/* ---- options ----------------------------------------------------------------------------- */
 
 /* One key a model knows: either a number in [min, max] or (text != NULL) a text. */
 struct vfio_option {
@@ -127,8 +125,7 @@ struct vfio_option {
 int vfio_options_parse(const char *options, const struct vfio_option *known, unsigned int nr_known,
 		       struct swi_reason *why);
 
-/* ---- services: from open() to close()
- * ------------------------------------------------------------ */
+/* ---- services: from open() to close() ---------------------------------------------------- */
 
 struct swiommu_dma;
 
@@ -161,8 +158,7 @@ int vfio_irq_active(struct vfio_device *dev);
 /* A thread that takes none of the process's signals; to be joined. 0 or a negative errno. */
 int vfio_thread_start(pthread_t *thread, void *(*run)(void *), void *arg);
 
-/* ---- the built-in models
- * -------------------------------------------------------------------------- */
+/* ---- the built-in models ----------------------------------------------------------------- */
 
 extern const struct vfio_model vfio_model_ioat;
 

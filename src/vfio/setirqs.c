@@ -88,8 +88,7 @@ static int take(struct request *r, uint32_t i)
 	return fd;
 }
 
-/* ---- MSI and MSI-X
- * ---------------------------------------------------------------------------------- */
+/* ---- MSI and MSI-X ----------------------------------------------------------------------- */
 
 static void set_type(struct vfio_irqs *irqs, int type, unsigned int nr_allocated)
 {
@@ -156,8 +155,7 @@ static long msi_trigger(struct request *r)
 	return 0;
 }
 
-/* ---- INTx
- * ------------------------------------------------------------------------------------------ */
+/* ---- INTx -------------------------------------------------------------------------------- */
 
 /* Empties the eventfd; false when it was empty. Never waits. */
 static bool drain(int fd)
@@ -167,7 +165,8 @@ static bool drain(int fd)
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 	ssize_t n = preadv2(fd, &iov, 1, -1, RWF_NOWAIT);
 
-	/* Kernels that cannot do that: another reader could make this wait, until the next signal.
+	/*
+	 * Kernels that cannot do that: another reader could make this wait, until the next signal.
 	 */
 	if (n < 0 && errno == EOPNOTSUPP && poll(&p, 1, 0) == 1)
 		n = read(fd, &value, sizeof(value));
@@ -268,7 +267,7 @@ static long intx_arm(struct request *r)
 	put_slot(irqs, &irqs->intx, take(r, 0));
 	pthread_mutex_lock(&irqs->lock);
 	if (first) {
-		irqs->masked = irqs->disabled;
+		irqs->masked = false;
 		atomic_store(&irqs->type, VFIO_PCI_INTX_IRQ_INDEX);
 	}
 	vfio_irq_intx_fire_locked(r->dev);
@@ -300,8 +299,7 @@ static long intx_trigger(struct request *r)
 	return 0;
 }
 
-/* ---- ERR and REQ
- * ------------------------------------------------------------------------------------ */
+/* ---- ERR and REQ ------------------------------------------------------------------------- */
 
 static long single_trigger(struct request *r)
 {
@@ -333,8 +331,7 @@ static long single_trigger(struct request *r)
 	return 0;
 }
 
-/* ---- the call
- * -------------------------------------------------------------------------------------- */
+/* ---- the call ---------------------------------------------------------------------------- */
 
 typedef long (*handler_fn)(struct request *r);
 

@@ -11,8 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* ---- the client
- * ---------------------------------------------------------------------------------- */
+/* ---- the client -------------------------------------------------------------------------- */
 
 static struct rig *rig_of(struct swiommu_caller *c)
 {
@@ -97,8 +96,7 @@ static void ctx_ioctl(struct iommufd_ctx *ctx, unsigned int cmd, void *arg)
 		fail_msg("iommufd ioctl 0x%x: %ld (%s)", cmd, rc, caller.reason);
 }
 
-/* ---- life
- * ----------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------- */
 
 void rig_open(struct rig *rig, const struct vfio_model *model, const char *options)
 {
@@ -175,8 +173,7 @@ long rig_detach(struct rig *rig)
 	return rig_ioctl(rig, VFIO_DEVICE_DETACH_IOMMUFD_PT, &detach);
 }
 
-/* ---- memory and registers
- * --------------------------------------------------------------------------- */
+/* ---- memory and registers ---------------------------------------------------------------- */
 
 void *rig_pages(size_t len)
 {
@@ -233,8 +230,7 @@ void rig_write(struct rig *rig, unsigned int region, uint64_t off, unsigned int 
 	assert_int_equal(rig_try_write(rig, region, off, &value, size), size);
 }
 
-/* ---- interrupts
- * ------------------------------------------------------------------------------------- */
+/* ---- interrupts -------------------------------------------------------------------------- */
 
 long rig_set_irqs(struct rig *rig, uint32_t flags, uint32_t index, uint32_t start, uint32_t count,
 		  const void *payload)
@@ -281,8 +277,7 @@ uint64_t rig_wait(int efd)
 	return rig_count(efd);
 }
 
-/* ---- the test model
- * ----------------------------------------------------------------------------------- */
+/* ---- the test model ---------------------------------------------------------------------- */
 
 struct probe *probe_of(struct rig *rig)
 {

@@ -21,7 +21,8 @@
 #include <linux/iommufd.h>
 #include <linux/vfio.h>
 
-/* The number that the test client knows the rig's context by; RIG_CTX_FD + 1 is another context's.
+/*
+ * The number that the test client knows the rig's context by; RIG_CTX_FD + 1 is another context's.
  */
 #define RIG_CTX_FD 7000
 
@@ -95,7 +96,7 @@ extern const struct vfio_model probe_model;
 /* Without capabilities, INTx, FLR and regions. */
 extern const struct vfio_model bare_model;
 
-#define PROBE_LOG 64
+#define PROBE_LOG 256
 
 struct probe {
 	struct vfio_device *dev;

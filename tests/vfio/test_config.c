@@ -284,8 +284,7 @@ static void bare_device_has_256_bytes(void **state)
 	rig_close(&rig);
 }
 
-/* ---- what builders refuse
- * ---------------------------------------------------------------------------- */
+/* ---- what builders refuse ---------------------------------------------------------------- */
 
 static int bad_model_number;
 

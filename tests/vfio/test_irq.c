@@ -163,7 +163,11 @@ static void header_refusals(void **state)
 	for (unsigned int i = 0; i < ARRAY_SIZE(cases); i++) {
 		uint32_t set[32] = {cases[i].argsz, cases[i].flags, cases[i].index, cases[i].start,
 				    cases[i].count};
-		long rc = rig_ioctl(&f->rig, VFIO_DEVICE_SET_IRQS, set);
+		long rc;
+
+		/* A payload that would do. */
+		memcpy(set + 5, f->efd, 4 * sizeof(*set));
+		rc = rig_ioctl(&f->rig, VFIO_DEVICE_SET_IRQS, set);
 
 		if (rc != cases[i].rc || !f->rig.caller.reason[0])
 			fail_msg("case %u: %ld, expected %ld (%s)", i, rc, cases[i].rc,
@@ -171,6 +175,23 @@ static void header_refusals(void **state)
 		assert_int_equal(vfio_irq_active(f->rig.dev), -1);
 	}
 	rig_expect(&f->rig, VFIO_DEVICE_SET_IRQS, NULL, -EFAULT);
+}
+
+/* The same of an enabled type, where they would reach vectors. */
+static void counts_are_checked_when_enabled(void **state)
+{
+	static const struct {
+		uint32_t start, count;
+	} cases[] = {{4, 0}, {4, 1}, {0, 5}, {3, 2}, {1, UINT32_MAX}, {UINT32_MAX, 1}};
+	struct fixture *f = *state;
+
+	assert_int_equal(irqs(f, FD | TRIGGER, MSIX, 0, 4, f->efd), 0);
+	for (unsigned int i = 0; i < ARRAY_SIZE(cases); i++)
+		assert_int_equal(
+			irqs(f, NONE | TRIGGER, MSIX, cases[i].start, cases[i].count, NULL),
+			-EINVAL);
+	for (unsigned int i = 0; i < 4; i++)
+		assert_int_equal(rig_count(f->efd[i]), 0);
 }
 
 static void an_unreadable_payload_is_a_fault(void **state)
@@ -230,6 +251,8 @@ static void vectors_come_and_go(void **state)
 	vfio_irq_signal(f->rig.dev, MSIX, 3);
 	vfio_irq_signal(f->rig.dev, MSIX, 0);
 	vfio_irq_signal(f->rig.dev, MSIX, 4);
+	vfio_irq_signal(f->rig.dev, MSIX, 1000000);
+	vfio_irq_signal(f->rig.dev, MSIX, UINT32_MAX);
 	assert_int_equal(rig_count(f->efd[0]), 1);
 	/* Replaced, removed. */
 	assert_int_equal(irqs(f, FD | TRIGGER, MSIX, 3, 1, f->efd + 1), 0);
@@ -358,8 +381,7 @@ static void err_and_req(void **state)
 	assert_int_equal(rig_count(f->efd[0]), 2);
 }
 
-/* ---- INTx
- * ----------------------------------------------------------------------------------------- */
+/* ---- INTx -------------------------------------------------------------------------------- */
 
 static void intx_masks_itself(void **state)
 {
@@ -492,8 +514,7 @@ static void intx_unmask_by_eventfd(void **state)
 	/* Closing with the thread running is the teardown's. */
 }
 
-/* ---- signalling
- * -------------------------------------------------------------------------------------- */
+/* ---- signalling -------------------------------------------------------------------------- */
 
 static void msi_needs_bus_mastering(void **state)
 {
@@ -630,6 +651,7 @@ int main(void)
 		T(info),
 		cmocka_unit_test(info_of_a_bare_device),
 		T(header_refusals),
+		T(counts_are_checked_when_enabled),
 		T(an_unreadable_payload_is_a_fault),
 		T(arm_trigger_disable_rearm),
 		T(bools_choose_vectors),

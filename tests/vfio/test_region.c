@@ -26,8 +26,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* ---- info
- * ----------------------------------------------------------------------------------------- */
+/* ---- info -------------------------------------------------------------------------------- */
 
 /* Which bytes of a buffer of 0xa5 a call has touched is part of the answer. */
 static void get_info(void **state)
@@ -185,8 +184,7 @@ static void hot_reset_and_feature(void **state)
 	rig_expect(*state, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, NULL, -EFAULT);
 }
 
-/* ---- reading and writing
- * ----------------------------------------------------------------------------- */
+/* ---- reading and writing ----------------------------------------------------------------- */
 
 static void accesses_are_split_by_alignment(void **state)
 {
@@ -226,6 +224,18 @@ static void accesses_are_split_by_alignment(void **state)
 		}
 		assert_memory_equal(buf, back, cases[i].len);
 	}
+}
+
+/* However long a transfer is, no piece of it is smaller than alignment asks for. */
+static void long_transfers_keep_the_pieces(void **state)
+{
+	struct probe *p = probe_of(*state);
+	uint8_t buf[1600];
+
+	assert_int_equal(rig_try_read(*state, 2, 0x104, buf, sizeof(buf)), sizeof(buf));
+	assert_int_equal(p->nr_log, 201);
+	for (unsigned int i = 0; i < p->nr_log; i++)
+		assert_int_equal(p->log[i].size, i == 0 || i == 200 ? 4 : 8);
 }
 
 static void positions_and_counts(void **state)
@@ -353,8 +363,7 @@ static void bad_client_memory(void **state)
 	munmap(page, 4096);
 }
 
-/* ---- mmap, reset
- * ------------------------------------------------------------------------------------- */
+/* ---- mmap, reset ------------------------------------------------------------------------- */
 
 static void mmap_rules(void **state)
 {
@@ -476,6 +485,7 @@ int main(void)
 		cmocka_unit_test(bare_device),
 		T(hot_reset_and_feature),
 		T(accesses_are_split_by_alignment),
+		T(long_transfers_keep_the_pieces),
 		T(positions_and_counts),
 		T(long_transfers),
 		T(the_msix_table_is_the_hosts),

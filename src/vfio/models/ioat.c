@@ -56,7 +56,8 @@
 #define ERROR_LENGTH (1u << 10)
 #define ERROR_COMPLETION (1u << 12)
 
-/* Configuration registers of the real device that report errors; nothing ever sets a bit in ours.
+/*
+ * Configuration registers of the real device that report errors; nothing ever sets a bit in ours.
  */
 #define CONFIG_UNCORRECTABLE 0x148u
 #define CONFIG_CHANNEL_ERROR 0x180u
@@ -108,8 +109,7 @@ struct ioat {
 	uint8_t buffer[PIECE];
 };
 
-/* ---- the channel's thread
- * ------------------------------------------------------------------------- */
+/* ---- the channel's thread ---------------------------------------------------------------- */
 
 /* What executing a descriptor has come to. */
 struct outcome {
@@ -277,8 +277,7 @@ static void quiesce_locked(struct ioat *ioat, enum state state, bool cut)
 	ioat->state = state;
 }
 
-/* ---- registers
- * ------------------------------------------------------------------------------------ */
+/* ---- registers --------------------------------------------------------------------------- */
 
 static void channel_reset_locked(struct ioat *ioat)
 {
@@ -405,8 +404,7 @@ static int region_write(void *priv, unsigned int region, uint64_t offset, unsign
 	return 0;
 }
 
-/* ---- life
- * ----------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------- */
 
 static void reset(void *priv)
 {

@@ -209,6 +209,22 @@ static void tables_are_given_back_at_ever_new_addresses(void **state)
 	}
 }
 
+static void tables_are_given_back_without_a_sync_too(void **state)
+{
+	struct fixture *f = *state;
+	struct iova_area *area;
+
+	for (uint64_t i = 0; i < 500; i++) {
+		area = area_make(i << 30, (i << 30) + 5);
+		assert_int_equal(iova_map_insert(f->map, area), 0);
+	}
+	while ((area = iova_map_first(f->map, 0))) {
+		iova_map_remove(f->map, area);
+		free(area);
+	}
+	assert_true(f->map->pool.nretired < 64);
+}
+
 static void height_follows_the_largest_area(void **state)
 {
 	struct fixture *f = *state;
@@ -766,6 +782,7 @@ int main(void)
 		with_map(a_large_area_costs_its_edges),
 		with_map(areas_may_share_a_page_down_to_single_bytes),
 		with_map(tables_are_given_back_at_ever_new_addresses),
+		with_map(tables_are_given_back_without_a_sync_too),
 		with_map(height_follows_the_largest_area),
 		with_map(a_miss_is_not_remembered),
 		with_map(remembered_pages_survive_new_areas_but_not_unmap),

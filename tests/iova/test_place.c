@@ -146,6 +146,14 @@ static void an_exact_fit_between_reserved_ranges_is_used(void **state)
 	assert_iova(place(*state, 0x1000, 0), ERR(ENOSPC));
 }
 
+static void an_aperture_bounds_the_search(void **state)
+{
+	assert_int_equal(iova_map_reserve(*state, 0, 0xffffff, &owner), 0);
+	assert_int_equal(iova_map_reserve(*state, 0x80000000, IOVA_MAX, &owner), 0);
+	assert_iova(place_aligned(*state, 1ull << 31, 0, 2048), ERR(ENOSPC)); /* row 53 */
+	assert_iova(place_aligned(*state, 1ull << 30, 0, 2048), 0x1000000);
+}
+
 static void a_gap_that_reserved_ranges_cut_is_used_in_part(void **state)
 {
 	map_area(*state, 0x1000, 0x1fff);
@@ -342,6 +350,7 @@ int main(void)
 		with_map(the_last_page_is_never_chosen),
 		with_map(a_gap_of_one_iova_is_never_used),
 		with_map(an_exact_fit_between_reserved_ranges_is_used),
+		with_map(an_aperture_bounds_the_search),
 		with_map(a_gap_that_reserved_ranges_cut_is_used_in_part),
 		with_map(iova_need_not_be_congruent_to_the_memory),
 		with_map(lowest_gap_wins_and_busy_areas_count),

@@ -193,6 +193,65 @@ static void an_empty_list_lifts_the_limit(void **state)
 	assert_int_equal(iova_map_reserve(*state, 0x4000, 0x4fff, &owner_a), 0);
 }
 
+/* The mock domain's aperture, reserved around. */
+static int reserve_around_aperture(struct iova_map *map)
+{
+	int err = iova_map_reserve(map, 0, 0xffffff, &owner_a);
+
+	return err ? err : iova_map_reserve(map, 0x80000000, IOVA_MAX, &owner_a);
+}
+
+static void a_domain_comes_in_only_where_nothing_is_outside_its_aperture(void **state)
+{
+	struct iova_map *map = *state;
+	struct iova_allow_list *list = allow_list();
+	struct iova_area *area = map_area(map, 0, 0xfff);
+
+	assert_int_equal(reserve_around_aperture(map), -EADDRINUSE); /* row 56 */
+	unmap_area(map, area);
+	assert_int_equal(iova_allow_list_add(list, 0x1000000, 0x80000000), 0);
+	assert_int_equal(iova_map_set_allowed(map, list), 0);
+	assert_int_equal(reserve_around_aperture(map), -EADDRINUSE); /* row 57 */
+	iova_map_unreserve(map, &owner_a);
+	assert_int_equal(iova_map_set_allowed(map, NULL), 0);
+	assert_int_equal(reserve_around_aperture(map), 0);
+}
+
+static void the_aperture_itself_can_be_allowed_and_no_more(void **state)
+{
+	struct iova_map *map = *state;
+	struct iova_allow_list *list = allow_list();
+
+	assert_int_equal(reserve_around_aperture(map), 0);
+	assert_int_equal(iova_allow_list_add(list, 0x1000000, 0x7fffffff), 0);
+	assert_int_equal(iova_map_set_allowed(map, list), 0); /* row 59 */
+	list = allow_list();
+	assert_int_equal(iova_allow_list_add(list, 0x1000000, 0x80000000), 0);
+	assert_int_equal(iova_map_set_allowed(map, list), -EADDRINUSE);
+	iova_allow_list_destroy(list);
+}
+
+static void fixed_mappings_are_not_limited_by_the_allowed_list(void **state)
+{
+	struct iova_allow_list *list = allow_list();
+
+	assert_int_equal(iova_allow_list_add(list, 0x4000, 0x4fff), 0);
+	assert_int_equal(iova_map_set_allowed(*state, list), 0);
+	assert_int_equal(try_map(*state, 0x8000, 0x8fff), 0); /* row 38 */
+	check_map(*state);
+}
+
+static void a_caller_can_tell_reserved_from_mapped(void **state)
+{
+	struct iova_map *map = *state;
+
+	assert_int_equal(iova_map_reserve(map, 0x2000, 0x2fff, &owner_a), 0);
+	map_area(map, 0x3000, 0x3fff);
+	/* row 36: both are hit, and each question is answered by itself */
+	assert_true(iova_map_is_reserved(map, 0x2000, 0x3fff, NULL));
+	assert_int_equal(try_map(map, 0x2000, 0x3fff), -EEXIST);
+}
+
 /* Against one bit per IOVA of a small space. */
 static void random_reservations_agree_with_a_bitmap(void **state)
 {
@@ -263,6 +322,10 @@ int main(void)
 		with_map(allowing_over_an_area_is_fine),
 		with_map(allowing_a_reserved_byte_keeps_the_old_list),
 		with_map(an_empty_list_lifts_the_limit),
+		with_map(a_domain_comes_in_only_where_nothing_is_outside_its_aperture),
+		with_map(the_aperture_itself_can_be_allowed_and_no_more),
+		with_map(fixed_mappings_are_not_limited_by_the_allowed_list),
+		with_map(a_caller_can_tell_reserved_from_mapped),
 		with_map(random_reservations_agree_with_a_bitmap),
 	};
 

@@ -419,32 +419,39 @@ static unsigned count_watched(struct iova_map *map)
 
 static void sync_waits_for_every_reader_inside(void **state)
 {
-	/* More than one wait can note at a time. */
-	enum { N = 100 };
-	struct visit v = {0};
-	pthread_t visitors[N], sync[3];
+	/* More than one wait can note at a time; the last to come is the last to go. */
+	enum { N = 100, SYNCS = 3 };
+	struct visit early = {0}, late = {0};
+	pthread_t visitors[N], sync[SYNCS];
 
 	(void)state;
 	atomic_store(&failures, 0);
-	assert_int_equal(iova_map_create(&v.map), 0);
-	for (unsigned i = 0; i < N; i++)
-		spawn(&visitors[i], visiting, &v);
-	wait_for(&v.inside, N);
-	for (unsigned i = 0; i < 3; i++)
-		spawn(&sync[i], syncing, &v);
-	while (count_watched(v.map) < 3)
+	assert_int_equal(iova_map_create(&early.map), 0);
+	late.map = early.map;
+	for (unsigned i = 0; i < N - 1; i++)
+		spawn(&visitors[i], visiting, &early);
+	wait_for(&early.inside, N - 1);
+	spawn(&visitors[N - 1], visiting, &late);
+	wait_for(&late.inside, 1);
+	for (unsigned i = 0; i < SYNCS; i++)
+		spawn(&sync[i], syncing, &early);
+	while (count_watched(early.map) < SYNCS)
 		sched_yield();
-	assert_int_equal(v.synced, 0);
-	atomic_store(&v.may_leave, 1);
-	wait_for(&v.synced, 1);
-	assert_int_equal(v.leaving, N);
-	for (unsigned i = 0; i < 3; i++)
-		pthread_join(sync[i], NULL);
-	for (unsigned i = 0; i < N; i++)
+	assert_int_equal(early.synced, 0);
+	atomic_store(&early.may_leave, 1);
+	for (unsigned i = 0; i < N - 1; i++)
 		pthread_join(visitors[i], NULL);
+	/* Only the last one is registered now: each sync must come to watch it. */
+	while (count_watched(early.map) < SYNCS && !early.synced)
+		sched_yield();
+	assert_int_equal(early.synced, 0);
+	atomic_store(&late.may_leave, 1);
+	for (unsigned i = 0; i < SYNCS; i++)
+		pthread_join(sync[i], NULL);
+	pthread_join(visitors[N - 1], NULL);
 	assert_int_equal(failures, 0);
-	assert_int_equal(v.map->nreaders, 0);
-	iova_map_destroy(v.map);
+	assert_int_equal(early.map->nreaders, 0);
+	iova_map_destroy(early.map);
 }
 
 static void sync_does_not_wait_for_later_sections(void **state)
@@ -616,8 +623,9 @@ static void retired_tables_are_bounded_under_a_reader_that_stays(void **state)
 	}
 	assert_int_equal(err, -ENOMEM);
 	iova_read_end(reader);
-	assert_int_equal(try_map(map, 1ull << 40, (1ull << 40) + 0xfff), 0);
+	iova_map_sync(map);
 	assert_int_equal(map->pool.nretired, 0);
+	assert_int_equal(try_map(map, 1ull << 40, (1ull << 40) + 0xfff), 0);
 	unmap_all(map);
 	iova_reader_detach(reader, map);
 	reader_free(reader);

@@ -60,18 +60,19 @@ static int add_position_rules(scmp_filter_ctx ctx, uint64_t bar0_limit)
 
 	for (size_t i = 0; !rc && i < ARRAY_SIZE(calls); i++) {
 		rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, calls[i], 1,
-				      SCMP_A3(SCMP_CMP_GE, 1ull << REGION_SHIFT));
+				      SCMP_A3(SCMP_CMP_GE, 1ull << REGION_SHIFT, 0));
 		if (!rc && bar0_limit)
 			rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, calls[i], 1,
-					      SCMP_A3(SCMP_CMP_LT, bar0_limit));
+					      SCMP_A3(SCMP_CMP_LT, bar0_limit, 0));
 	}
 	return rc;
 }
 
 static int add_mmap_rules(scmp_filter_ctx ctx)
 {
-	return seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(mmap), 1,
-				SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_SHARED | MAP_ANONYMOUS, MAP_SHARED));
+	return seccomp_rule_add(
+		ctx, SCMP_ACT_NOTIFY, SCMP_SYS(mmap), 1,
+		SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_SHARED | MAP_ANONYMOUS, MAP_SHARED));
 }
 
 /* libseccomp can only write the program to a file. */
@@ -135,7 +136,8 @@ void run_filter_free(struct run_filter *f)
 int run_filter_install(const struct run_filter *f, bool *restartable)
 {
 	struct sock_fprog prog = {f->length, f->code};
-	unsigned int flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+	unsigned int flags =
+		SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
 	int fd;
 
 	*restartable = false;

@@ -53,9 +53,16 @@ struct registration {
 	_Atomic(unsigned) watched; /* waits that look at reader->state; raised under readers_lock */
 };
 
-/* Counts the generation up: cached translations are void, and readers see what was stored before.
+static inline uint64_t map_generation(const struct iova_map *map)
+{
+	return atomic_load_explicit(&map->view.generation, memory_order_seq_cst);
+}
+
+/*
+ * [W] Counts the generation up, to what is returned: cached translations are void, and readers that
+ * load it see what was stored before.
  */
-void map_count_up(struct iova_map *map);
+uint64_t map_count_up(struct iova_map *map);
 /* After map_count_up(): whether no reader is inside, so that none can hold what was unlinked. */
 bool map_readers_outside(struct iova_map *map);
 /* After map_count_up(): waits for the sections that are open now. Without the map's lock. */

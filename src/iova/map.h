@@ -40,10 +40,18 @@
 struct backing;
 struct iova_map;
 
+/*
+ * What walks down the tree reads of an area is in its first 64 bytes: aligned to a cache line, an
+ * area costs one miss a level.
+ */
 struct iova_area {
 	struct rb_node node; /* in the tree, by iova; map lock */
 	iova_t iova;	     /* immutable while in the map */
-	/* Last byte. Only a split changes it, under readers; hence atomic. Map lock to write. */
+	/*
+	 * Last byte. Map lock to write. A split shortens it under readers, hence atomic; they take
+	 * it from iova_translate_run(), not from here, where it may be below what they asked for by
+	 * now.
+	 */
 	_Atomic(iova_t) last;
 	uint64_t offset;	 /* byte of the backing that `iova` means; immutable */
 	struct backing *backing; /* counted reference, held by the area's creator (core) */
@@ -57,8 +65,10 @@ struct iova_area {
 	uint8_t prot;		  /* SWI_READ | SWI_WRITE; immutable while published */
 	_Atomic bool live;	  /* readers may use it: between publish and retract */
 	bool busy;		  /* being set up or torn down by some call; map lock */
-	bool blocked;  /* accesses refused until unmapped (core.md 4.4 rule 4); map lock */
-	unsigned pins; /* access pins (core); map lock */
+	/* Accesses refused until unmapped (core.md 4.4 rule 4). Map lock to write. */
+	_Atomic bool blocked;
+	unsigned pins;	/* access pins, also those being made (core); map lock */
+	unsigned locks; /* how many of them forbid unmapping (core.md 6.2, internal accesses); map lock */
 };
 
 /* ---- the map ----------------------------------------------------------------------------------

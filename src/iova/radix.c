@@ -15,14 +15,17 @@
  * a cut can hand slots over to another area without counting again.
  *
  * Readers may be anywhere at any time. New tables are linked when they are ready, by a release
- * store. A table that is unlinked is retired, not freed: it can be used again when no reader is
- * inside any section (tried when a table is wanted) or when those who were have left (done by
- * iova_map_sync() when there are many). A retired root keeps its link to the tables below, for
- * readers in it; it is wiped when the wait is over. All other retired tables are zero already.
+ * store. A table that is unlinked is retired with the generation of that moment, not freed. The
+ * generation is counted up under the lock only; so a reader that loads a later one cannot find the
+ * table, and when a sync that began at a later one has waited for its readers, nobody is in the
+ * table. Then it is spare: unmapping, which counts up and syncs anyway, pays nothing for it. A
+ * retired root keeps its link to the tables below, for readers in it; it is wiped when the wait is
+ * over. All other retired tables are zero already.
  *
- * The number of retired tables is bounded: removing an area comes after a sync, which collects
- * them. Only taking and dropping spans that were never shown, over and over while one reader stays
- * inside, could pile them up; then taking fails with -ENOMEM at RETIRED_LIMIT.
+ * When many are retired and no reader is inside they are taken back at once. Their number is
+ * bounded: areas that were shown are removed after a sync. Only taking and dropping spans that were
+ * never shown, over and over while one reader stays inside, could pile them up; then taking fails
+ * with -ENOMEM at RETIRED_LIMIT.
  */
 #include "iova/internal.h"
 
@@ -55,23 +58,57 @@ static void pool_put(struct radix_pool *pool, struct radix_table *table)
 	pool->nspare[kind]++;
 }
 
-/* Makes spare tables of the retired ones, if no reader is inside just now. */
-static void pool_reclaim(struct iova_map *map)
+/* Makes spare tables of those retired ones that no reader can be in any more. */
+static void pool_reap(struct radix_pool *pool)
 {
-	struct radix_table *table, *next;
+	uint64_t safe = atomic_load_explicit(&pool->safe, memory_order_acquire);
+	unsigned n = atomic_load_explicit(&pool->nretired, memory_order_relaxed);
+	struct radix_table *table;
 
-	if (!map->pool.retired)
-		return;
-	map_count_up(map);
-	if (!map_readers_outside(map))
-		return;
-	for (table = map->pool.retired; table; table = next) {
-		next = table->next;
+	for (; (table = pool->retired) && table->generation < safe; n--) {
+		pool->retired = table->next;
+		/* A root that was not empty; all others are zero. */
 		atomic_store_explicit(&table->slot[0], 0, memory_order_relaxed);
-		pool_put(&map->pool, table);
+		pool_put(pool, table);
 	}
-	map->pool.retired = NULL;
-	atomic_store_explicit(&map->pool.nretired, 0, memory_order_relaxed);
+	atomic_store_explicit(&pool->nretired, n, memory_order_relaxed);
+}
+
+/* `generation` was loaded before it was found that no reader of that time is left inside. */
+static void raise_safe(struct radix_pool *pool, uint64_t generation)
+{
+	uint64_t safe = atomic_load_explicit(&pool->safe, memory_order_relaxed);
+
+	while (safe < generation &&
+	       !atomic_compare_exchange_weak_explicit(&pool->safe, &safe, generation,
+						      memory_order_acq_rel, memory_order_relaxed))
+		;
+}
+
+/* The same without waiting for a sync, if no reader is inside just now. For when they become many.
+ */
+static void pool_reap_now(struct iova_map *map)
+{
+	uint64_t generation = map_count_up(map);
+
+	if (map_readers_outside(map))
+		raise_safe(&map->pool, generation);
+	pool_reap(&map->pool);
+}
+
+void radix_readers_left(struct iova_map *map, uint64_t generation)
+{
+	raise_safe(&map->pool, generation);
+	if (atomic_load_explicit(&map->pool.nretired, memory_order_relaxed) < RETIRED_MANY)
+		return;
+	iova_map_lock(map);
+	pool_reap(&map->pool);
+	iova_map_unlock(map);
+}
+
+static bool many_retired(const struct iova_map *map, unsigned many)
+{
+	return atomic_load_explicit(&map->pool.nretired, memory_order_relaxed) >= many;
 }
 
 static struct radix_table *table_alloc(struct iova_map *map, unsigned level)
@@ -79,15 +116,16 @@ static struct radix_table *table_alloc(struct iova_map *map, unsigned level)
 	unsigned kind = level >= RADIX_PAGE;
 	struct radix_table *table;
 
-	if (!map->pool.spare[kind])
-		pool_reclaim(map);
+	if (!map->pool.spare[kind] && map->pool.retired)
+		pool_reap(&map->pool);
+	if (!map->pool.spare[kind] && many_retired(map, RETIRED_MANY))
+		pool_reap_now(map);
 	table = map->pool.spare[kind];
 	if (table) {
 		map->pool.spare[kind] = table->next;
 		map->pool.nspare[kind]--;
 	} else {
-		if (atomic_load_explicit(&map->pool.nretired, memory_order_relaxed) >=
-		    RETIRED_LIMIT)
+		if (many_retired(map, RETIRED_LIMIT))
 			return NULL;
 		table = swi_zalloc_aligned(SWI_CACHELINE,
 					   sizeof(*table) +
@@ -104,32 +142,22 @@ static struct radix_table *table_alloc(struct iova_map *map, unsigned level)
 /* `table` has been unlinked; readers may be in it. */
 static void table_retire(struct iova_map *map, struct radix_table *table)
 {
-	unsigned n = atomic_load_explicit(&map->pool.nretired, memory_order_relaxed) + 1;
+	struct radix_pool *pool = &map->pool;
+	unsigned n = atomic_load_explicit(&pool->nretired, memory_order_relaxed) + 1;
 
-	table->next = map->pool.retired;
-	map->pool.retired = table;
-	atomic_store_explicit(&map->pool.nretired, n, memory_order_relaxed);
+	table->generation = map_generation(map);
+	table->next = NULL;
+	if (pool->retired)
+		pool->retired_end->next = table;
+	else
+		pool->retired = table;
+	pool->retired_end = table;
+	atomic_store_explicit(&pool->nretired, n, memory_order_relaxed);
 	if (n % RETIRED_MANY == 0)
-		pool_reclaim(map);
+		pool_reap_now(map);
 }
 
-struct radix_table *radix_collect(struct iova_map *map)
-{
-	struct radix_table *list;
-
-	if (atomic_load_explicit(&map->pool.nretired, memory_order_relaxed) < RETIRED_MANY)
-		return NULL;
-	iova_map_lock(map);
-	list = map->pool.retired;
-	map->pool.retired = NULL;
-	atomic_store_explicit(&map->pool.nretired, 0, memory_order_relaxed);
-	iova_map_unlock(map);
-	/* Readers that begin after this cannot find these tables any more. */
-	map_count_up(map);
-	return list;
-}
-
-void radix_free_list(struct radix_table *list)
+static void free_list(struct radix_table *list)
 {
 	struct radix_table *next;
 
@@ -141,9 +169,9 @@ void radix_free_list(struct radix_table *list)
 
 void radix_destroy(struct iova_map *map)
 {
-	radix_free_list(map->pool.retired);
-	radix_free_list(map->pool.spare[0]);
-	radix_free_list(map->pool.spare[1]);
+	free_list(map->pool.retired);
+	free_list(map->pool.spare[0]);
+	free_list(map->pool.spare[1]);
 }
 
 /* ---- walking a span ----------------------------------------------------------------------------

@@ -32,6 +32,7 @@ struct radix_table {
 	unsigned used;		  /* taken slots and tables below; map lock */
 	uint8_t level;		  /* immutable while linked */
 	struct radix_table *next; /* in the pool; map lock */
+	uint64_t generation;	  /* the map's when it was retired; map lock */
 	_Alignas(SWI_CACHELINE) _Atomic(uintptr_t) slot[];
 };
 
@@ -39,8 +40,10 @@ struct radix_table {
 struct radix_pool {
 	struct radix_table *spare[2]; /* small, large */
 	unsigned nspare[2];
-	struct radix_table *retired;
-	_Atomic(unsigned) nretired; /* written under the map's lock, read by sync without */
+	struct radix_table *retired, *retired_end; /* first in, first out */
+	_Atomic(unsigned) nretired;		   /* written under the map's lock */
+	/* No reader is left that could have found what was retired at an earlier generation. */
+	_Atomic(uint64_t) safe;
 };
 
 /* A taken range; `shown` is what readers find there: its area, or NULL. */
@@ -74,10 +77,11 @@ int radix_cut(struct iova_map *map, const struct iova_span *span, iova_t at);
 struct iova_area *radix_lookup(const struct iova_map *map, iova_t iova, iova_t *first, iova_t *last,
 			       bool *page);
 
-/* Sync's part: takes all retired tables if they are many; frees a list when no reader can be in it.
+/*
+ * Sync's part, without the map's lock: the readers that were inside when the generation was
+ * `generation` have left.
  */
-struct radix_table *radix_collect(struct iova_map *map);
-void radix_free_list(struct radix_table *list);
+void radix_readers_left(struct iova_map *map, uint64_t generation);
 /* Frees all. No area is left and no reader. */
 void radix_destroy(struct iova_map *map);
 

@@ -120,9 +120,9 @@ void map_wait_for_readers(struct iova_map *map)
 	}
 }
 
-void map_count_up(struct iova_map *map)
+uint64_t map_count_up(struct iova_map *map)
 {
-	atomic_fetch_add_explicit(&map->view.generation, 1, memory_order_seq_cst);
+	return atomic_fetch_add_explicit(&map->view.generation, 1, memory_order_seq_cst) + 1;
 }
 
 bool map_readers_outside(struct iova_map *map)
@@ -147,10 +147,10 @@ bool map_readers_outside(struct iova_map *map)
 
 void iova_map_sync(struct iova_map *map)
 {
-	struct radix_table *tables = radix_collect(map);
+	uint64_t generation = map_generation(map);
 
 	map_wait_for_readers(map);
-	radix_free_list(tables);
+	radix_readers_left(map, generation);
 }
 
 /* ---- registration ------------------------------------------------------------------------------

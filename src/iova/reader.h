@@ -91,6 +91,19 @@ static inline void iova_read_begin(struct iova_reader *reader)
 	atomic_fetch_add_explicit(&reader->state, 1, memory_order_seq_cst);
 }
 
+/*
+ * The same for a reader that several threads share: whoever is inside has it. False: somebody else has. What a
+ * thread did with the reader inside a section, the next one sees.
+ */
+static inline bool iova_read_try_begin(struct iova_reader *reader)
+{
+	uint64_t state = atomic_load_explicit(&reader->state, memory_order_relaxed);
+
+	return !(state & 1) &&
+	       atomic_compare_exchange_strong_explicit(&reader->state, &state, state + 1,
+						       memory_order_seq_cst, memory_order_relaxed);
+}
+
 static inline void iova_read_end(struct iova_reader *reader)
 {
 	uint64_t state = atomic_load_explicit(&reader->state, memory_order_relaxed);

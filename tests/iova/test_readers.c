@@ -570,34 +570,36 @@ static void detach_by_another_thread_waits_for_the_open_section(void **state)
 	iova_map_destroy(d.v.map);
 }
 
-static void tables_are_reused_only_when_no_reader_is_inside(void **state)
+static void tables_are_reused_only_when_nobody_can_be_in_them(void **state)
 {
 	struct iova_reader *reader = reader_make();
+	struct iova_area *area = area_make(1ull << 40, (1ull << 40) + 0xfff);
 	struct iova_map *map;
-	struct iova_area *area, *busy;
-	unsigned retired;
 
 	(void)state;
 	assert_int_equal(iova_map_create(&map), 0);
 	assert_int_equal(iova_reader_attach(reader, map), 0);
 	iova_read_begin(reader);
-	area = area_make(1ull << 40, (1ull << 40) + 0xfff);
 	assert_int_equal(iova_map_insert(map, area), 0);
 	iova_map_remove(map, area);
-	retired = map->pool.nretired;
-	assert_int_equal(retired, 4);
-	busy = area_make(1ull << 50, (1ull << 50) + 0xfff);
-	assert_int_equal(iova_map_insert(map, busy), 0);
-	assert_int_equal(map->pool.nretired, retired); /* not touched: somebody may be in them */
-	iova_map_remove(map, busy);
+	assert_int_equal(map->pool.nretired, 4);
+	/* The reader is inside, and might be in each of them. */
+	assert_int_equal(iova_map_insert(map, area), 0);
+	assert_int_equal(map->pool.nretired, 4);
+	iova_map_publish(map, area);
+	iova_map_retract(map, area);
 	iova_read_end(reader);
-	assert_int_equal(iova_map_insert(map, busy), 0);
-	assert_int_equal(map->pool.nretired, 0);
+	/* Not inside, but nobody has made sure. */
+	iova_map_remove(map, area);
+	assert_int_equal(map->pool.nretired, 8);
+	iova_map_sync(map);
+	/* The first four were unlinked before the generation that this sync has seen. */
+	assert_int_equal(iova_map_insert(map, area), 0);
+	assert_int_equal(map->pool.nretired, 4);
 	/* In use again they must be as good as new. */
-	iova_map_publish(map, busy);
+	iova_map_publish(map, area);
 	check_map(map);
 	unmap_all(map);
-	free(area);
 	iova_reader_detach(reader, map);
 	reader_free(reader);
 	iova_map_destroy(map);
@@ -623,10 +625,38 @@ static void retired_tables_are_bounded_under_a_reader_that_stays(void **state)
 	}
 	assert_int_equal(err, -ENOMEM);
 	iova_read_end(reader);
+	assert_int_equal(try_map(map, 1ull << 40, (1ull << 40) + 0xfff), 0);
+	assert_true(map->pool.nretired < 64);
+	unmap_all(map);
+	iova_reader_detach(reader, map);
+	reader_free(reader);
+	iova_map_destroy(map);
+}
+
+static void sync_gives_back_what_piled_up(void **state)
+{
+	struct iova_reader *reader = reader_make();
+	struct iova_area *area[100];
+	struct iova_map *map;
+
+	(void)state;
+	assert_int_equal(iova_map_create(&map), 0);
+	assert_int_equal(iova_reader_attach(reader, map), 0);
+	for (unsigned i = 0; i < 100; i++)
+		area[i] = map_area(map, (iova_t)i << 30, ((iova_t)i << 30) + 5);
+	iova_read_begin(reader);
+	for (unsigned i = 0; i < 99; i++) { /* (looked at by nobody, hence without a sync) */
+		iova_map_retract(map, area[i]);
+		iova_map_remove(map, area[i]);
+		free(area[i]);
+	}
+	assert_true(map->pool.nretired > 99);
+	iova_read_end(reader);
+	iova_map_retract(map, area[99]);
 	iova_map_sync(map);
 	assert_int_equal(map->pool.nretired, 0);
-	assert_int_equal(try_map(map, 1ull << 40, (1ull << 40) + 0xfff), 0);
-	unmap_all(map);
+	iova_map_remove(map, area[99]);
+	free(area[99]);
 	iova_reader_detach(reader, map);
 	reader_free(reader);
 	iova_map_destroy(map);
@@ -641,8 +671,9 @@ int main(void)
 		cmocka_unit_test(sync_does_not_wait_for_later_sections),
 		cmocka_unit_test(busy_readers_do_not_starve_a_writer),
 		cmocka_unit_test(detach_by_another_thread_waits_for_the_open_section),
-		cmocka_unit_test(tables_are_reused_only_when_no_reader_is_inside),
+		cmocka_unit_test(tables_are_reused_only_when_nobody_can_be_in_them),
 		cmocka_unit_test(retired_tables_are_bounded_under_a_reader_that_stays),
+		cmocka_unit_test(sync_gives_back_what_piled_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

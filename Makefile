@@ -14,6 +14,9 @@ run: all
 test: all
 	@tools/test $(B)
 
+conformance: all
+	@tools/conformance $(B)
+
 bench: all
 	@tools/bench $(B)
 

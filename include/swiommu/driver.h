@@ -24,15 +24,26 @@ struct iommu_resv_region {
 	uint64_t first, last;
 };
 
+struct device;
+
 /* A software IOMMU driver. All members are constant. */
 struct iommu_driver {
 	const char *name;
 	uint64_t pgsize_bitmap; /* bit n: pages of 2^n bytes; the smallest is at most 4096 */
 	uint64_t aperture_first, aperture_last; /* IOVAs its page tables can hold */
+	uint32_t hwpt_flags; /* IOMMU_HWPT_ALLOC_... that its page tables can be made with */
 	bool enforces_coherency; /* DMA always snoops caches: VFIO_DMA_CC_IOMMU */
 	const struct iommu_resv_region *resv;	/* reserved for every device, e.g. an MSI window */
 	unsigned int nr_resv;
+	/*
+	 * What IOMMU_GET_HW_INFO tells of the device's IOMMU: a struct in `data` (IOMMU_DRIVER_HW_INFO_MAX bytes), whose length
+	 * is returned. *type is the kind that was asked for, 0 for any, and becomes the kind of the struct (enum
+	 * iommu_hw_info_type). -EOPNOTSUPP: there is none of this kind. NULL: nothing is told.
+	 */
+	int (*hw_info)(const struct device *dev, uint32_t *type, void *data);
 };
+
+#define IOMMU_DRIVER_HW_INFO_MAX 64
 
 /*
  * The driver that built-in devices use: 4 KiB pages and larger, a 48-bit aperture, the x86 MSI window
@@ -61,6 +72,8 @@ struct device {
 	const char *name; /* for messages: the BDF of a PCI device */
 	struct iommu_group *group;
 	const struct iommu_driver *iommu;
+	bool dirty_tracking; /* its IOMMU can record what it writes */
+	uint32_t max_pasids; /* PASIDs that it can tag its requests with are below this; 0: it has none */
 };
 
 #ifdef __cplusplus

@@ -23,6 +23,7 @@ extern "C" {
 
 struct iommufd_ctx;
 struct mem_owner;
+struct mem_accounts;
 
 #define SWIOMMU_REASON_MAX 240
 
@@ -58,6 +59,40 @@ struct swiommu_hooks {
 int swiommu_open(const struct swiommu_hooks *hooks, struct iommufd_ctx **out);
 void swiommu_close(struct iommufd_ctx *ctx);
 
+struct swiommu_test_abi;
+
+/* What a context can be made with. All zero: what swiommu_open(NULL, ...) makes. */
+struct swiommu_options {
+	struct swiommu_hooks hooks;
+	/* Not NULL: the context answers IOMMU_TEST_CMD (see below). Borrowed; must outlive it. */
+	struct swiommu_test_abi *test_abi;
+	/*
+	 * Where pinned memory is counted, against RLIMIT_MEMLOCK; to be shared by contexts that shall
+	 * behave as one system. The context takes a reference. NULL: the context has its own.
+	 */
+	struct mem_accounts *accounts;
+};
+
+/* As swiommu_open(). `options` is copied; NULL = none. -ENOMEM. */
+int swiommu_open_with(const struct swiommu_options *options, struct iommufd_ctx **out);
+
+int swiommu_accounts_create(struct mem_accounts **out); /* one reference; -ENOMEM */
+void swiommu_accounts_put(struct mem_accounts *accounts);
+/*
+ * What has been charged to process `pid`, in pages: what the kernel would show as VmPin, and as VmLck beyond what
+ * the process has locked by itself. Zeroes if it has mapped nothing. -ESRCH: no such process.
+ */
+int swiommu_accounts_usage(struct mem_accounts *accounts, pid_t pid, uint64_t *pinned, uint64_t *locked);
+
+/*
+ * The test ABI: IOMMU_TEST_CMD, as a kernel built for testing has it, with mock devices behind a mock
+ * IOMMU. It lets the kernel's own iommufd selftests judge this engine. This is what all contexts that
+ * shall behave as one system share: the numbers of mock devices.
+ */
+int swiommu_test_abi_create(struct swiommu_test_abi **out); /* -ENOMEM */
+/* No context may use it any more. NULL is allowed. */
+void swiommu_test_abi_destroy(struct swiommu_test_abi *abi);
+
 /* ---- who calls --------------------------------------------------------------------------------- */
 
 struct swiommu_caller;
@@ -79,10 +114,21 @@ struct swiommu_caller_ops {
 	int (*get_memory)(struct swiommu_caller *c, struct mem_owner **out);
 	/* Whether it has CAP_xxx (number of <linux/capability.h>) in the initial user namespace. */
 	bool (*capable)(struct swiommu_caller *c, int cap);
+	/*
+	 * Who is charged for memory that the task maps: its process (thread group, in our pid namespace) and real user. -ESRCH.
+	 * NULL: nobody is, and there are no limits.
+	 */
+	int (*get_account)(struct swiommu_caller *c, pid_t *process, uid_t *user);
+	/*
+	 * Puts a descriptor of ours (borrowed) into the task's table; O_CLOEXEC is the only flag. Needed by
+	 * callers that have `files`. -EMFILE: its table is full.
+	 */
+	int (*install_fd)(struct swiommu_caller *c, int fd, int flags, int *out_fd);
 };
 
 struct swiommu_caller {
 	const struct swiommu_caller_ops *ops;
+	struct swiommu_files *files; /* the files that the engine has given out; NULL: it cannot give any */
 	/*
 	 * After a failed call: why, in one line of words ("" = nothing known beyond the errno). The
 	 * engine clears it when a call begins.
@@ -90,8 +136,65 @@ struct swiommu_caller {
 	char reason[SWIOMMU_REASON_MAX];
 };
 
-/* Sets up a caller that stands for this process itself. Fd numbers of other contexts: -EBADFD. */
+/*
+ * Sets up a caller that stands for this process itself. Fd numbers of other contexts: -EBADFD. It has no
+ * `files`; who wants ioctls that answer with a descriptor sets them afterwards.
+ */
 void swiommu_caller_local(struct swiommu_caller *c);
+
+/* ---- files that the engine gives out ------------------------------------------------------------ */
+
+/*
+ * Some ioctls answer with a new file descriptor (an access of the test ABI, a fault queue). What the
+ * task gets is one end of a socket pair; we keep the other. So a file is recognised through dup, fork
+ * and SCM_RIGHTS by the socket's identity, and its last close is the hang-up of our end.
+ *
+ * A table of such files belongs to a world of tasks that can pass descriptors to each other: the
+ * session of `swiommu run`, or this process. In an embedder that forks, the child holds copies of
+ * both ends, and a file is released when those are gone too.
+ */
+struct swiommu_file;
+
+struct swiommu_file_ops {
+	const char *name; /* for messages */
+	/* The last reference is gone. May block; no lock of ours is held. */
+	void (*release)(struct swiommu_file *file);
+};
+
+/* To be embedded in what the file is. */
+struct swiommu_file {
+	const struct swiommu_file_ops *ops;
+	unsigned int refs; /* counted by the functions below, atomically; not an _Atomic for C++'s sake */
+};
+
+void swiommu_file_init(struct swiommu_file *file, const struct swiommu_file_ops *ops); /* one reference */
+void swiommu_file_get(struct swiommu_file *file);
+void swiommu_file_put(struct swiommu_file *file);
+
+struct swiommu_files;
+
+int swiommu_files_create(struct swiommu_files **out); /* -ENOMEM, -EMFILE */
+/* Releases what is still open. No call may be in progress. NULL is allowed. */
+void swiommu_files_destroy(struct swiommu_files *files);
+/*
+ * Releases the files that have been closed by now, and returns when nobody is releasing one any more. Every
+ * swiommu_ioctl() begins with it; a host that wants closed files to go at once also calls it when
+ * swiommu_files_fd(), to be polled for input, becomes readable.
+ */
+void swiommu_files_sweep(struct swiommu_files *files);
+int swiommu_files_fd(const struct swiommu_files *files);
+
+/*
+ * Gives `file` to the caller: the new descriptor's number in *out_fd. Takes a reference of its own. -ENOMEM,
+ * -EMFILE, -EOPNOTSUPP the caller has no table of files.
+ */
+int swiommu_file_install(struct swiommu_caller *caller, struct swiommu_file *file, int flags, int *out_fd);
+/*
+ * The file behind the caller's descriptor, with a reference. -EBADF not open, -EBADFD not one of ours with
+ * these ops (NULL: any).
+ */
+int swiommu_file_lookup(struct swiommu_caller *caller, int fd, const struct swiommu_file_ops *ops,
+			struct swiommu_file **out);
 
 /*
  * One ioctl on the context's file. `cmd` and `arg` as ioctl(2) has them; returns what ioctl(2) would:

@@ -12,6 +12,11 @@ static bool should_fail(void)
 	return SWI_UNLIKELY(fail_nth) && --fail_nth == 0;
 }
 
+bool swi_fail_point(void)
+{
+	return should_fail();
+}
+
 unsigned swi_alloc_fail_nth(unsigned n)
 {
 	unsigned old = fail_nth;

@@ -31,12 +31,13 @@ enum need { REQUIRED, BETTER };
 struct check {
 	const char *what;
 	enum need need;
-	int (*run)(void);     /* 0 or a negative errno; in a child */
-	const char *without;  /* what its lack means */
+	int (*run)(void);    /* 0 or a negative errno; in a child */
+	const char *without; /* what its lack means */
 	const char *remedy;
 };
 
-/* ---- the trials --------------------------------------------------------------------------------------- */
+/* ---- the trials --------------------------------------------------------------------------------
+ */
 
 static int namespaces_and_mounts(void)
 {
@@ -54,7 +55,7 @@ static int namespaces_and_mounts(void)
 static int install(bool *restartable)
 {
 	struct run_filter filter;
-	int fd, rc = run_filter_build(1, &filter);
+	int fd, rc = run_filter_build(1, false, &filter);
 
 	if (rc)
 		return rc;
@@ -178,13 +179,15 @@ static int map_files(void)
 static const struct check checks[] = {
 	{"a private file tree (mount namespace; user namespace when not root)", REQUIRED,
 	 namespaces_and_mounts, "swiommu run cannot give the program its device nodes",
-	 "run as root, or allow user namespaces (user.max_user_namespaces, kernel.unprivileged_userns_clone, "
+	 "run as root, or allow user namespaces (user.max_user_namespaces, "
+	 "kernel.unprivileged_userns_clone, "
 	 "AppArmor's restriction on them, or the container's seccomp profile)"},
 	{"seccomp filters with user notification", REQUIRED, user_notification,
 	 "swiommu run cannot answer the program's ioctls",
 	 "Linux 5.5 or newer; not inside another supervisor that listens already"},
 	{"reading and writing another process' memory", REQUIRED, other_memory,
-	 "ioctl arguments cannot be read", "a container needs the right to trace its own processes"},
+	 "ioctl arguments cannot be read",
+	 "a container needs the right to trace its own processes"},
 	{"/proc/PID/mem", REQUIRED, memory_file, "devices cannot reach the program's memory",
 	 "mount /proc; do not restrict proc_mem"},
 	{"copying descriptors of another process (pidfd_getfd)", REQUIRED, descriptor_copy,
@@ -192,14 +195,17 @@ static const struct check checks[] = {
 	{"locks on open file descriptions", REQUIRED, file_locks, "closed files cannot be noticed",
 	 "Linux 3.15 or newer"},
 	{"calls that signals do not interrupt half way (WAIT_KILLABLE_RECV)", BETTER, wait_killable,
-	 "a signal handler of the program may make the kernel repeat an ioctl", "Linux 5.19 or newer"},
+	 "a signal handler of the program may make the kernel repeat an ioctl",
+	 "Linux 5.19 or newer"},
 	{"fast lookup of memory areas (PROCMAP_QUERY)", BETTER, map_query,
 	 "mapping memory of programs with very many areas is slower", "Linux 6.11 or newer"},
 	{"direct access to anonymous shared memory (map_files)", BETTER, map_files,
-	 "DMA to MAP_SHARED|MAP_ANONYMOUS memory goes through /proc/PID/mem, which is slower", "run as root"},
+	 "DMA to MAP_SHARED|MAP_ANONYMOUS memory goes through /proc/PID/mem, which is slower",
+	 "run as root"},
 };
 
-/* ---- the report ---------------------------------------------------------------------------------------- */
+/* ---- the report --------------------------------------------------------------------------------
+ */
 
 /* Runs a trial in a child; its negative errno, or -EIO when the child did not get that far. */
 static int try_check(const struct check *c)
@@ -247,8 +253,8 @@ int cmd_doctor(int argc, char **argv)
 		}
 		missing += c->need == REQUIRED;
 		printf("%s  %s: %s\n         without it: %s\n         remedy: %s\n",
-		       c->need == REQUIRED ? "MISSING" : "absent ", c->what, strerror(-rc), c->without,
-		       c->remedy);
+		       c->need == REQUIRED ? "MISSING" : "absent ", c->what, strerror(-rc),
+		       c->without, c->remedy);
 	}
 	puts(missing ? "swiommu run cannot work here; the library still can."
 		     : "swiommu run works here.");

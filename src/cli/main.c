@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* The swiommu command: a table of subcommands. */
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,7 +19,8 @@
 
 static const char run_usage[] =
 	"usage: swiommu run [OPTION]... [--] PROGRAM [ARGUMENT]...\n"
-	"Runs PROGRAM with /dev/iommu and VFIO devices that exist only for it and its descendants.\n"
+	"Runs PROGRAM with /dev/iommu and VFIO devices that exist only for it and its "
+	"descendants.\n"
 	"\n"
 	"  -d, --device MODEL[,bdf=BDF][,KEY=VALUE]...\n"
 	"                  a device; may be repeated (swiommu devices lists the models)\n"
@@ -26,9 +28,12 @@ static const char run_usage[] =
 	"  -l, --log FILE  write our own messages to FILE, not to standard error\n"
 	"  -w, --wait      serve until the last descendant has ended; without it, processes that\n"
 	"                  PROGRAM leaves behind are ended with it\n"
+	"      --test-abi  answer IOMMU_TEST_CMD and show the kernel's fault injection, so that the\n"
+	"                  kernel's own iommufd selftests can run\n"
 	"  -h, --help      this text\n"
 	"\n"
-	"Exit status: PROGRAM's own (a fatal signal is repeated); 125 when swiommu itself fails, 126\n"
+	"Exit status: PROGRAM's own (a fatal signal is repeated); 125 when swiommu itself fails, "
+	"126\n"
 	"when PROGRAM cannot be executed, 127 when it is not found.\n";
 
 /* Ends as the program ended, so that a shell sees no difference. */
@@ -61,7 +66,8 @@ int cmd_run(int argc, char **argv)
 	static const struct option options[] = {
 		{"device", required_argument, NULL, 'd'}, {"explain", no_argument, NULL, 'e'},
 		{"log", required_argument, NULL, 'l'},	  {"wait", no_argument, NULL, 'w'},
-		{"help", no_argument, NULL, 'h'},	  {NULL, 0, NULL, 0},
+		{"test-abi", no_argument, NULL, 't'},	  {"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0},
 	};
 	struct session_options opt = {0};
 	const char *devices[DEVICES_MAX];
@@ -86,6 +92,9 @@ int cmd_run(int argc, char **argv)
 		case 'w':
 			opt.wait = true;
 			break;
+		case 't':
+			opt.test_abi = true;
+			break;
 		case 'h':
 			fputs(run_usage, stdout);
 			return 0;
@@ -108,7 +117,8 @@ int cmd_devices(int argc, char **argv)
 	(void)argc;
 	(void)argv;
 	for (unsigned int i = 0; (m = vfio_model_at(i)); i++)
-		printf("%s: %s\n%s", vfio_model_name(m), vfio_model_summary(m), vfio_model_options(m));
+		printf("%s: %s\n%s", vfio_model_name(m), vfio_model_summary(m),
+		       vfio_model_options(m));
 	return 0;
 }
 
@@ -143,10 +153,27 @@ static int cmd_help(int argc, char **argv)
 	return 0;
 }
 
+/*
+ * No file of ours may get the number of a standard one that the caller has closed, for the program
+ * would find it there, and our messages would go into it. The program finds them closed as they
+ * were.
+ */
+static void fill_standard_files(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : "";
 
+	fill_standard_files();
 	if (!strcmp(name, "--help") || !strcmp(name, "-h"))
 		name = "help";
 	if (!strcmp(name, "--version"))

@@ -37,9 +37,21 @@ struct call {
 
 /* Writes the struct back, no further than the caller's size. 0 or -EFAULT with a reason. */
 int call_respond(struct call *call);
+/*
+ * The same, when a descriptor that the struct tells of is in the caller's table already and cannot be taken back: for the
+ * second write, after a call_respond() that showed that the struct can be written. No failure is injected.
+ */
+int call_respond_installed(struct call *call);
 /* Copy from or to a pointer inside the struct; `what` names it in the reason. 0 or -EFAULT. */
 int call_copy_in(struct call *call, void *dst, uint64_t uptr, size_t len, const char *what);
 int call_copy_out(struct call *call, uint64_t uptr, const void *src, size_t len, const char *what);
+
+struct mem_payer;
+/*
+ * Who pays for memory that this call maps, in the mode that holds for it now (core.md 5.6). To be given back with
+ * mem_payer_fini(). -ENOMEM, -ESRCH, with a reason.
+ */
+int call_get_payer(struct call *call, struct mem_payer *payer);
 
 /* Handlers, by file. Each returns 0 or a negative errno with a reason. */
 int ioas_cmd_alloc(struct call *call);
@@ -49,8 +61,20 @@ int ioas_cmd_map(struct call *call);
 int ioas_cmd_map_file(struct call *call);
 int ioas_cmd_copy(struct call *call);
 int ioas_cmd_unmap(struct call *call);
+int ioas_cmd_change_process(struct call *call);
 int option_cmd(struct call *call);
+int device_cmd_hw_info(struct call *call);
+int hwpt_cmd_alloc(struct call *call);
+int hwpt_cmd_invalidate(struct call *call);
+int viommu_cmd_alloc(struct call *call);
+int vdevice_cmd_alloc(struct call *call);
 int vfio_compat_cmd_ioas(struct call *call);
+/*
+ * The caller's descriptor as a dma-buf of the test ABI, attached for bytes up to `last`: a memory owner, NULL if it is none.
+ * -EINVAL beyond its end, -ENODEV revoked, -ENOMEM.
+ */
+int test_dmabuf_attach(struct call *call, int fd, uint64_t last, struct mem_owner **out);
+int test_cmd(struct call *call); /* of contexts with a test_abi; may also return a positive number */
 
 /*
  * The VFIO container ioctls (numbers outside the table): the argument has not been read. Returns what ioctl() does, -ENOTTY for an unknown number.

@@ -79,6 +79,25 @@ static bool local_capable(struct swiommu_caller *c, int cap)
 	return data[CAP_TO_INDEX(cap)].effective & CAP_TO_MASK(cap);
 }
 
+static int local_get_account(struct swiommu_caller *c, pid_t *process, uid_t *user)
+{
+	(void)c;
+	*process = getpid();
+	*user = getuid();
+	return 0;
+}
+
+static int local_install_fd(struct swiommu_caller *c, int fd, int flags, int *out_fd)
+{
+	int copy = fcntl(fd, flags & O_CLOEXEC ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
+
+	(void)c;
+	if (copy < 0)
+		return errno == EMFILE ? -EMFILE : -errno;
+	*out_fd = copy;
+	return 0;
+}
+
 void swiommu_caller_local(struct swiommu_caller *c)
 {
 	static const struct swiommu_caller_ops ops = {
@@ -88,8 +107,11 @@ void swiommu_caller_local(struct swiommu_caller *c)
 		.get_ctx = local_get_ctx,
 		.get_memory = local_get_memory,
 		.capable = local_capable,
+		.get_account = local_get_account,
+		.install_fd = local_install_fd,
 	};
 
 	c->ops = &ops;
+	c->files = NULL;
 	c->reason[0] = '\0';
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "base/alloc.h"
+#include "mem/accounts.h"
 
 static void log_to_hooks(void *data, enum swi_log_level level, const char *line)
 {
@@ -13,20 +14,37 @@ static void log_to_hooks(void *data, enum swi_log_level level, const char *line)
 	ctx->hooks.log(ctx->hooks.data, (enum swiommu_log_level)level, line);
 }
 
-int swiommu_open(const struct swiommu_hooks *hooks, struct iommufd_ctx **out)
+int swiommu_open_with(const struct swiommu_options *options, struct iommufd_ctx **out)
 {
 	struct iommufd_ctx *ctx = swi_new(struct iommufd_ctx);
 
 	if (!ctx)
 		return -ENOMEM;
+	if (options && options->accounts) {
+		ctx->accounts = mem_accounts_get(options->accounts);
+	} else if (mem_accounts_create(&ctx->accounts)) {
+		swi_free(ctx);
+		return -ENOMEM;
+	}
 	obj_table_init(&ctx->table);
-	if (hooks)
-		ctx->hooks = *hooks;
+	if (options) {
+		ctx->hooks = options->hooks;
+		ctx->test_abi = options->test_abi;
+	}
 	if (ctx->hooks.log)
 		ctx->log = (struct swi_log){log_to_hooks, ctx};
 	ctx->refs = 1;
 	*out = ctx;
 	return 0;
+}
+
+int swiommu_open(const struct swiommu_hooks *hooks, struct iommufd_ctx **out)
+{
+	struct swiommu_options options = {0};
+
+	if (hooks)
+		options.hooks = *hooks;
+	return swiommu_open_with(&options, out);
 }
 
 void iommufd_ctx_get(struct iommufd_ctx *ictx)
@@ -45,7 +63,28 @@ void iommufd_ctx_put(struct iommufd_ctx *ictx)
 		swi_log(&ictx->log, SWI_LOG_ERROR,
 			"%u objects are still claimed at the end of their context", left);
 	obj_table_fini(&ictx->table);
+	mem_accounts_put(ictx->accounts);
 	swi_free(ictx);
+}
+
+int swiommu_accounts_create(struct mem_accounts **out)
+{
+	return mem_accounts_create(out);
+}
+
+void swiommu_accounts_put(struct mem_accounts *accounts)
+{
+	mem_accounts_put(accounts);
+}
+
+int swiommu_accounts_usage(struct mem_accounts *accounts, pid_t pid, uint64_t *pinned, uint64_t *locked)
+{
+	struct mem_usage usage;
+	int rc = mem_accounts_usage(accounts, pid, &usage);
+
+	*pinned = usage.pinned;
+	*locked = usage.locked;
+	return rc;
 }
 
 void swiommu_close(struct iommufd_ctx *ctx)

@@ -15,6 +15,8 @@ struct iommufd_ctx {
 	_Atomic bool rlimit_process; /* RLIMIT_MODE 1: account to the process; else to the user */
 	struct obj *compat_ioas; /* of the VFIO container ioctls; no reference; table's lock */
 	bool no_iommu;		 /* VFIO no-iommu mode, entered for good; table's lock */
+	struct swiommu_test_abi *test_abi; /* IOMMU_TEST_CMD is answered; NULL: it is not; immutable */
+	struct mem_accounts *accounts; /* counted; immutable */
 	struct swiommu_hooks hooks;  /* immutable */
 	struct swi_log log;	     /* to hooks.log */
 };

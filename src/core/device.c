@@ -103,7 +103,7 @@ static const struct obj_ops device_ops = {
 	.destroy = device_destroy,
 };
 
-struct iommufd_device *iommufd_device_bind(struct iommufd_ctx *ictx, struct device *dev, uint32_t *id)
+struct iommufd_device *device_bind(struct iommufd_ctx *ictx, struct device *dev, bool hold_ctx, uint32_t *id)
 {
 	struct iommu_group *group = dev->group;
 	struct iommufd_device *idev;
@@ -132,7 +132,9 @@ struct iommufd_device *iommufd_device_bind(struct iommufd_ctx *ictx, struct devi
 		goto unlock;
 	group->owner = ictx;
 	group->owner_count++;
-	iommufd_ctx_get(ictx);
+	idev->holds_ctx = hold_ctx;
+	if (hold_ctx)
+		iommufd_ctx_get(ictx);
 	pthread_mutex_init(&idev->dma_lock, NULL);
 	obj_hold(obj); /* the binder's */
 	*id = obj->id;
@@ -148,9 +150,14 @@ abort:
 	return ERR_PTR(rc);
 }
 
+struct iommufd_device *iommufd_device_bind(struct iommufd_ctx *ictx, struct device *dev, uint32_t *id)
+{
+	return device_bind(ictx, dev, true, id);
+}
+
 void iommufd_device_unbind(struct iommufd_device *idev)
 {
-	struct iommufd_ctx *ctx = idev->ctx;
+	struct iommufd_ctx *ctx = idev->holds_ctx ? idev->ctx : NULL;
 
 	/* A device that is still attached stays, claimed, until the context ends. */
 	obj_destroy_held(&idev->obj);
@@ -182,6 +189,8 @@ static int reserve_regions(struct iommufd_device *idev, struct ioas *ioas)
 	const struct iommu_resv_region *resv = drv->resv;
 	int rc = 0;
 
+	if (swi_fail_point())
+		return swi_fail(&idev->why, -EINVAL, "injected failure to learn the reserved regions");
 	iova_map_lock(ioas->map);
 	for (unsigned int i = 0; !rc && i < drv->nr_resv; i++, resv++) {
 		rc = iova_map_reserve(ioas->map, resv->first, resv->last, idev);
@@ -263,7 +272,7 @@ static int attach_new_auto_locked(struct iommufd_device *idev, struct ioas *ioas
 	struct hwpt *hwpt;
 	int rc;
 
-	rc = hwpt_create_auto_locked(ioas, idev->dev->iommu, &hwpt);
+	rc = hwpt_create_locked(ioas, idev->dev->iommu, true, &hwpt);
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&idev->dgroup->lock);
@@ -432,7 +441,7 @@ static int replace_new_auto_locked(struct iommufd_device *idev, struct ioas *ioa
 	struct hwpt *hwpt;
 	int rc;
 
-	rc = hwpt_create_auto_locked(ioas, idev->dev->iommu, &hwpt);
+	rc = hwpt_create_locked(ioas, idev->dev->iommu, true, &hwpt);
 	if (rc)
 		return rc;
 	rc = hwpt_populate_locked(hwpt, &idev->why);

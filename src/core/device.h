@@ -25,7 +25,8 @@ struct device_group {
 
 struct iommufd_device {
 	struct obj obj;
-	struct iommufd_ctx *ctx; /* counted */
+	struct iommufd_ctx *ctx; /* counted if holds_ctx */
+	bool holds_ctx;
 	struct device *dev;
 	struct device_group *dgroup; /* counted */
 	struct list attached;	     /* in dgroup->attached; empty while not attached; dgroup->lock */
@@ -42,6 +43,12 @@ static inline struct iommufd_device *device_of(struct obj *obj)
 {
 	return container_of(obj, struct iommufd_device, obj);
 }
+
+/*
+ * iommufd_device_bind(); with `hold_ctx` false it takes no reference on the context, because what binds the
+ * device is itself an object of that context and unbinds it when that ends.
+ */
+struct iommufd_device *device_bind(struct iommufd_ctx *ictx, struct device *dev, bool hold_ctx, uint32_t *id);
 
 /*
  * Sends the device's DMA to `ioas` (NULL: nowhere) from now on; returns when no DMA uses the old one any

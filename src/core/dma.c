@@ -183,10 +183,10 @@ static int report_fault(struct swiommu_dma *dma, iova_t iova, size_t len, unsign
 
 /* ---- moving --------------------------------------------------------------------------------------- */
 
-/* Bytes from `iova` to the end of the area, at most `len`. */
-static size_t run_length(const struct iova_area *area, iova_t iova, size_t len)
+/* Bytes from `iova` to `last`, at most `len`. */
+static size_t run_length(iova_t iova, iova_t last, size_t len)
 {
-	uint64_t left = area->last - iova; /* one less than the bytes left */
+	uint64_t left = last - iova; /* one less than the bytes left */
 
 	return left < len ? left + 1 : len;
 }
@@ -208,15 +208,17 @@ static int step(struct swiommu_dma *dma, iova_t iova, void *buf, size_t *len, un
 {
 	struct iova_area *area;
 	struct ioas *ioas;
+	iova_t last;
 	int rc;
 
 	iova_read_begin(&dma->reader);
-	ioas = atomic_load_explicit(&dma->idev->dma_ioas, memory_order_acquire);
+	/* Sequentially consistent, after the announcement: either we see the switch or it waits for us. */
+	ioas = dma->idev->dma_ioas;
 	if (!ioas) {
 		rc = -ENXIO;
 		goto out;
 	}
-	area = iova_translate(&dma->reader, ioas->map, iova);
+	area = iova_translate_run(&dma->reader, ioas->map, iova, &last);
 	if (!area) {
 		rc = -ENOENT;
 		goto out;
@@ -225,7 +227,7 @@ static int step(struct swiommu_dma *dma, iova_t iova, void *buf, size_t *len, un
 		rc = -EPERM;
 		goto out;
 	}
-	*len = run_length(area, iova, SWI_MIN(*len, STEP_MAX));
+	*len = run_length(iova, last, SWI_MIN(*len, STEP_MAX));
 	rc = move_in_area(area, iova, buf, *len, dir);
 	if (rc)
 		rc = -EFAULT;

@@ -49,7 +49,7 @@ const struct obj_ops hwpt_ops = {
 	.destroy = hwpt_destroy,
 };
 
-int hwpt_create_auto_locked(struct ioas *ioas, const struct iommu_driver *driver, struct hwpt **out)
+int hwpt_create_locked(struct ioas *ioas, const struct iommu_driver *driver, bool is_auto, struct hwpt **out)
 {
 	struct hwpt *hwpt;
 	struct obj *obj;
@@ -61,7 +61,7 @@ int hwpt_create_auto_locked(struct ioas *ioas, const struct iommu_driver *driver
 	hwpt = hwpt_of(obj);
 	hwpt->ioas = ioas;
 	hwpt->driver = driver;
-	hwpt->is_auto = true;
+	hwpt->is_auto = is_auto;
 	obj_hold(&ioas->obj);
 	list_add_tail(&ioas->hwpts, &hwpt->entry);
 	*out = hwpt;

@@ -19,6 +19,7 @@ struct hwpt {
 	struct list entry; /* in ioas->hwpts; ioas->mutex */
 	const struct iommu_driver *driver;
 	bool is_auto; /* goes away with the last attachment; immutable */
+	bool nest_parent; /* nested HWPTs and vIOMMUs may build on it; immutable */
 	bool populated; /* the domain has been added to the IOAS */
 };
 
@@ -29,8 +30,8 @@ static inline struct hwpt *hwpt_of(struct obj *obj)
 	return container_of(obj, struct hwpt, obj);
 }
 
-/* An unpublished automatic HWPT, not populated yet. ioas->mutex held. -ENOMEM, -EBUSY. */
-int hwpt_create_auto_locked(struct ioas *ioas, const struct iommu_driver *driver, struct hwpt **out);
+/* An unpublished HWPT, not populated yet. ioas->mutex held. -ENOMEM, -EBUSY. */
+int hwpt_create_locked(struct ioas *ioas, const struct iommu_driver *driver, bool is_auto, struct hwpt **out);
 /* Adds the domain to the IOAS: see ioas_add_domain(). ioas->mutex held. */
 int hwpt_populate_locked(struct hwpt *hwpt, struct swi_reason *why);
 /* Undoes create and populate. The HWPT was never published. ioas->mutex held. */

@@ -3,8 +3,8 @@
  * IOAS objects: making and destroying them, their alignment, their domains, and the two ioctls on
  * ranges. Mapping and unmapping are in ioas_map.c.
  *
- * The alignment is derived (spec core.md 3.2): the largest of 1, a page if large pages are off, and
- * the smallest page of each domain. It is stored next to the map because MAP needs it under the
+ * The alignment is derived (spec core.md 3.2): the largest of 1, a page if large pages are off or an access
+ * pins pages, and the smallest page of each domain. It is stored next to the map because MAP needs it under the
  * map's lock.
  */
 #include "core/ioas.h"
@@ -13,6 +13,7 @@
 #include <linux/iommufd.h>
 
 #include "base/alloc.h"
+#include "core/access.h"
 #include "core/call.h"
 
 static void free_area(struct iova_area *area)
@@ -39,6 +40,7 @@ static void ioas_destroy(struct obj *obj)
 	}
 	iova_map_unlock(ioas->map);
 	iova_map_destroy(ioas->map);
+	access_slots_fini(&ioas->accesses);
 	pthread_rwlock_destroy(&ioas->domains);
 	pthread_mutex_destroy(&ioas->mutex);
 }
@@ -56,6 +58,20 @@ const struct obj_ops ioas_ops = {
 	.unlinked = ioas_unlinked,
 	.destroy = ioas_destroy,
 };
+
+/*
+ * Writers first: MAP and UNMAP from several threads overlap so that there may always be a reader, and
+ * an attach would wait for ever. Nobody takes the lock twice.
+ */
+static void init_domains_lock(pthread_rwlock_t *lock)
+{
+	pthread_rwlockattr_t attr;
+
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(lock, &attr);
+	pthread_rwlockattr_destroy(&attr);
+}
 
 int ioas_create(struct iommufd_ctx *ctx, struct ioas **out)
 {
@@ -78,8 +94,9 @@ int ioas_create(struct iommufd_ctx *ctx, struct ioas **out)
 	ioas->domain_align = 1;
 	ioas->huge_pages = true;
 	list_init(&ioas->hwpts);
+	access_slots_init(&ioas->accesses);
 	pthread_mutex_init(&ioas->mutex, NULL);
-	pthread_rwlock_init(&ioas->domains, NULL);
+	init_domains_lock(&ioas->domains);
 	*out = ioas;
 	return 0;
 }
@@ -247,7 +264,8 @@ static bool area_fits(const struct iova_area *area, uint64_t align)
 
 int ioas_set_align(struct ioas *ioas, uint64_t domain_align, bool huge_pages, struct swi_reason *why)
 {
-	uint64_t align = SWI_MAX(domain_align, huge_pages ? 1 : SWI_PAGE_SIZE);
+	bool pages = !huge_pages || ioas->nr_page_accesses;
+	uint64_t align = SWI_MAX(domain_align, pages ? SWI_PAGE_SIZE : 1);
 	struct iova_area *area;
 	int rc = 0;
 
@@ -300,13 +318,12 @@ out:
 /* Pins or unpins what an area maps and says where readers find it. Domains lock exclusive. */
 static int pin_area(struct iova_area *area, struct swi_reason *why)
 {
-	char *host;
-	int rc = backing_pin(area->backing, why);
+	uint64_t length = area->last - area->iova + 1;
+	int rc = backing_pin(area->backing, area->offset, length, why);
 
 	if (rc)
 		return rc;
-	host = backing_host(area->backing);
-	area->host = host ? host + area->offset : NULL;
+	area->host = backing_host(area->backing, area->offset, length);
 	return 0;
 }
 
@@ -322,7 +339,7 @@ static void unpin_areas(struct ioas *ioas, struct iova_area *end)
 	iova_map_sync(ioas->map);
 	iova_map_lock(ioas->map);
 	for (area = iova_map_first(ioas->map, 0); area != end; area = iova_area_next(area))
-		backing_unpin(area->backing);
+		backing_unpin(area->backing, area->offset, area->last - area->iova + 1);
 	iova_map_unlock(ioas->map);
 }
 

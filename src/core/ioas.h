@@ -22,6 +22,16 @@
 #include "iova/map.h"
 #include "mem/backing.h"
 
+struct iommufd_access;
+
+/* The accesses attached to an IOAS, by slot; NULL: free. Its lock is a leaf but for the object table's. */
+struct access_slots {
+	pthread_mutex_t lock;
+	pthread_cond_t left; /* one has gone */
+	struct iommufd_access **v;
+	uint32_t size, lowest_free;
+};
+
 struct ioas {
 	struct obj obj;
 	pthread_mutex_t mutex;
@@ -30,6 +40,8 @@ struct ioas {
 	unsigned int nr_domains; /* domains lock */
 	uint64_t domain_align;	 /* largest smallest-page of the domains, 1 if none; domains lock */
 	bool huge_pages;	 /* domains lock */
+	unsigned int nr_page_accesses; /* of the accesses, those that pin; domains lock */
+	struct access_slots accesses;
 	uint64_t align;		 /* what areas must be aligned to now (core.md 3.2); map's lock */
 	struct iova_map *map;
 };
@@ -76,7 +88,8 @@ int ioas_map_memory(struct call *call, struct ioas *ioas, uint64_t uptr, uint64_
 		    unsigned int prot, bool fixed, uint64_t *iova);
 /*
  * UNMAP's fourth step: removes the areas of [first, last]. When it returns, no DMA touches them. *removed counts bytes, also
- * on failure. -EBUSY, -ENOENT (an area lies partly outside); not finding anything is 0.
+ * on failure. -EBUSY, -ENOENT (an area lies partly outside), -EDEADLOCK (accesses keep their pins); not finding anything is
+ * 0. Calls unmap callbacks of accesses: no lock held that they could need.
  */
 int ioas_unmap(struct ioas *ioas, iova_t first, iova_t last, uint64_t *removed, struct swi_reason *why);
 /* Cuts the area around IOVA `at` after it (core.md 5.8), if there is one and `at` is not at its edge. */

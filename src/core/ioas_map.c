@@ -11,10 +11,12 @@
  * still be inside, unpin, remove. When it returns, no DMA touches the memory.
  */
 #include <errno.h>
+#include <linux/capability.h>
 #include <linux/iommufd.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "core/access.h"
 #include "core/call.h"
 #include "core/ioas.h"
 
@@ -161,7 +163,7 @@ static int plan_place(struct ioas *ioas, struct plan *plan, struct swi_reason *w
 	int rc;
 
 	for (i = 0; i < plan->n; i++) {
-		plan->pieces[i].area = swi_new(struct iova_area);
+		plan->pieces[i].area = swi_zalloc_aligned(SWI_CACHELINE, sizeof(struct iova_area));
 		if (!plan->pieces[i].area)
 			return -ENOMEM;
 	}
@@ -189,7 +191,6 @@ static int plan_place(struct ioas *ioas, struct plan *plan, struct swi_reason *w
 /* Pins every piece if the IOAS has domains. Undoes itself on failure. */
 static int plan_fill(struct ioas *ioas, struct plan *plan, struct swi_reason *why)
 {
-	char *host;
 	size_t i;
 	int rc;
 
@@ -202,16 +203,16 @@ static int plan_fill(struct ioas *ioas, struct plan *plan, struct swi_reason *wh
 			rc = swi_fail(why, -EINVAL, "a page table cannot hold a mapping without permissions");
 			goto unpin;
 		}
-		rc = backing_pin(p->backing, why);
+		rc = backing_pin(p->backing, p->offset, p->length, why);
 		if (rc)
 			goto unpin;
-		host = backing_host(p->backing);
-		p->area->host = host ? host + p->offset : NULL;
+		p->area->host = backing_host(p->backing, p->offset, p->length);
 	}
 	return 0;
 unpin:
 	while (i--)
-		backing_unpin(plan->pieces[i].backing);
+		backing_unpin(plan->pieces[i].backing, plan->pieces[i].offset,
+			      plan->pieces[i].length);
 	return rc;
 }
 
@@ -264,15 +265,38 @@ static int check_map_args(struct call *call, uint32_t flags, uint32_t allowed, u
 	return 0;
 }
 
+int call_get_payer(struct call *call, struct mem_payer *payer)
+{
+	enum mem_charge_mode mode = MEM_CHARGE_NONE;
+	struct swiommu_caller *caller = call->caller;
+	pid_t process = 0;
+	uid_t user = 0;
+	int rc;
+
+	if (caller->ops->get_account) {
+		rc = caller->ops->get_account(caller, &process, &user);
+		if (rc)
+			return swi_fail(call->why, rc, "the calling process is gone");
+		if (!caller->ops->capable(caller, CAP_IPC_LOCK))
+			mode = call->ctx->rlimit_process ? MEM_CHARGE_PROCESS : MEM_CHARGE_USER;
+	}
+	return mem_payer_init(payer, call->ctx->accounts, process, user, mode, call->why);
+}
+
 /* Maps `length` bytes of an owner as the only piece; the IOVA comes back in *iova. */
 static int map_owner(struct call *call, struct ioas *ioas, struct mem_owner *owner, uint64_t addr,
 		     uint64_t length, unsigned int prot, bool fixed, uint64_t *iova)
 {
 	struct plan plan = {.prot = prot, .fixed = fixed, .iova = *iova};
+	struct mem_payer payer = {0};
 	struct backing *backing;
 	int rc;
 
-	rc = backing_create(owner, addr, length, plan.prot & SWI_WRITE, &backing);
+	rc = owner->ops->device ? 0 : call_get_payer(call, &payer);
+	if (rc)
+		return rc;
+	rc = backing_create(owner, &payer, addr, length, plan.prot & SWI_WRITE, &backing);
+	mem_payer_fini(&payer);
 	if (rc)
 		return rc;
 	rc = plan_add(&plan, backing, 0, length);
@@ -327,13 +351,36 @@ int ioas_cmd_map(struct call *call)
 	return rc;
 }
 
+/* What MAP_FILE maps: the contents of a file, or a dma-buf. */
+static int file_owner(struct call *call, struct mem_owner **out)
+{
+	struct iommu_ioas_map_file *cmd = (void *)call->cmd.bytes;
+	int rc, fd;
+
+	if (call->ctx->test_abi) {
+		rc = test_dmabuf_attach(call, cmd->fd, cmd->start + cmd->length - 1, out);
+		if (rc || *out)
+			return rc;
+	}
+	rc = call->caller->ops->get_fd(call->caller, cmd->fd, &fd);
+	if (rc)
+		return swi_fail(call->why, rc, "fd %d is not an open file", cmd->fd);
+	if (cmd->length > IOVA_MAX - SWI_PAGE_SIZE)
+		rc = swi_fail(call->why, -EINVAL, "length %#llx is too large", (ull)cmd->length);
+	else
+		rc = mem_owner_file(fd, out, call->why);
+	if (rc)
+		close(fd);
+	return rc;
+}
+
 int ioas_cmd_map_file(struct call *call)
 {
 	struct iommu_ioas_map_file *cmd = (void *)call->cmd.bytes;
 	struct mem_owner *owner;
 	struct obj *obj;
 	uint64_t last;
-	int rc, fd;
+	int rc;
 
 	rc = check_map_args(call, cmd->flags, FIXED_RW, cmd->iova, cmd->length);
 	if (rc)
@@ -350,21 +397,9 @@ int ioas_cmd_map_file(struct call *call)
 			      (ull)cmd->length);
 		goto out;
 	}
-	rc = call->caller->ops->get_fd(call->caller, cmd->fd, &fd);
-	if (rc) {
-		swi_fail(call->why, rc, "fd %d is not an open file", cmd->fd);
+	rc = file_owner(call, &owner);
+	if (rc)
 		goto out;
-	}
-	if (cmd->length > IOVA_MAX - SWI_PAGE_SIZE) {
-		close(fd);
-		rc = swi_fail(call->why, -EINVAL, "length %#llx is too large", (ull)cmd->length);
-		goto out;
-	}
-	rc = mem_owner_file(fd, &owner, call->why);
-	if (rc) {
-		close(fd);
-		goto out;
-	}
 	rc = map_owner(call, ioas_of(obj), owner, cmd->start, cmd->length, prot_of(cmd->flags),
 		       cmd->flags & IOMMU_IOAS_MAP_FIXED_IOVA, (uint64_t *)&cmd->iova);
 	mem_owner_put(owner);
@@ -449,6 +484,7 @@ out:
 /* ---- UNMAP --------------------------------------------------------------------------------------- */
 
 #define UNMAP_BATCH 64
+#define UNMAP_ROUNDS 101 /* of callbacks for one area */
 
 struct unmap_scan {
 	iova_t first, last;
@@ -456,11 +492,30 @@ struct unmap_scan {
 	bool at_end;   /* the last address has been passed */
 	bool all;      /* the whole space: nothing can lie partly outside */
 	uint64_t removed;
+	/* The area that came first and is pinned by accesses, and how often they have been told so. */
+	iova_t pinned, pinned_last;
+	unsigned int told;
+	bool tell; /* they are to be told now */
 };
 
 /*
+ * The next area is pinned by accesses: it takes no new pins from now on, and they are asked to let go of it. The
+ * first time this only blocks it, since a pin that is being made may yet fail. Returns -EAGAIN.
+ */
+static int block_locked(struct unmap_scan *scan, struct iova_area *area)
+{
+	if (!scan->told || scan->pinned != area->iova)
+		scan->told = 0;
+	scan->pinned = area->iova;
+	scan->pinned_last = area->last;
+	scan->tell = area->blocked;
+	area->blocked = true;
+	return -EAGAIN;
+}
+
+/*
  * Retracts the next areas of the range, at most UNMAP_BATCH. An area that may not be removed ends the batch before it;
- * it is judged again, and its error returned, when it comes first.
+ * it is judged again, and its error returned, when it comes first. -EAGAIN: go on after ask_to_unpin().
  */
 static int retract_batch_locked(struct ioas *ioas, struct unmap_scan *scan, struct iova_area **batch,
 				size_t *n, struct swi_reason *why)
@@ -472,10 +527,15 @@ static int retract_batch_locked(struct ioas *ioas, struct unmap_scan *scan, stru
 		if (area->busy)
 			rc = swi_fail(why, -EBUSY, "the mapping [%#llx, %#llx] is being set up or torn down by another call",
 				      (ull)area->iova, (ull)area->last);
+		else if (area->locks)
+			rc = swi_fail(why, -EBUSY, "the mapping [%#llx, %#llx] is in use by a hardware queue",
+				      (ull)area->iova, (ull)area->last);
 		else if (area->iova < scan->first || area->last > scan->last)
 			rc = swi_fail(why, -ENOENT,
 				      "the range ends inside the mapping [%#llx, %#llx], which cannot be cut",
 				      (ull)area->iova, (ull)area->last);
+		else if (area->pins)
+			rc = *n ? -EAGAIN : block_locked(scan, area);
 		if (rc)
 			break;
 		batch[(*n)++] = area;
@@ -492,7 +552,8 @@ static void remove_batch(struct ioas *ioas, struct unmap_scan *scan, struct iova
 	iova_map_sync(ioas->map);
 	if (ioas->nr_domains)
 		for (size_t i = 0; i < n; i++)
-			backing_unpin(batch[i]->backing);
+			backing_unpin(batch[i]->backing, batch[i]->offset,
+				      batch[i]->last - batch[i]->iova + 1);
 	iova_map_lock(ioas->map);
 	for (size_t i = 0; i < n; i++)
 		iova_map_remove(ioas->map, batch[i]);
@@ -506,11 +567,30 @@ static void remove_batch(struct ioas *ioas, struct unmap_scan *scan, struct iova
 	}
 }
 
+/*
+ * Between two looks at an area that accesses pin, without locks. Pins that were being made when it was
+ * blocked are inside a read section; once those have ended, whatever pins it is known to a driver, whose
+ * callback finds it.
+ */
+static int ask_to_unpin(struct ioas *ioas, struct unmap_scan *scan, struct swi_reason *why)
+{
+	iova_map_sync(ioas->map);
+	if (!scan->tell)
+		return 0;
+	access_notify_unmap(ioas, scan->pinned, scan->pinned_last - scan->pinned + 1);
+	if (++scan->told < UNMAP_ROUNDS)
+		return 0;
+	return swi_fail(why, -EDEADLOCK,
+			"accesses still pin the mapping [%#llx, %#llx] after being told %u times",
+			(ull)scan->pinned, (ull)scan->pinned_last, scan->told);
+}
+
 int ioas_unmap(struct ioas *ioas, iova_t first, iova_t last, uint64_t *removed,
 	       struct swi_reason *why)
 {
 	struct unmap_scan scan = {.first = first, .last = last, .next = first};
 	struct iova_area *batch[UNMAP_BATCH];
+	bool again = true;
 	size_t n;
 	int rc;
 
@@ -519,9 +599,17 @@ int ioas_unmap(struct ioas *ioas, iova_t first, iova_t last, uint64_t *removed,
 		iova_map_lock(ioas->map);
 		rc = retract_batch_locked(ioas, &scan, batch, &n, why);
 		iova_map_unlock(ioas->map);
-		if (n)
+		if (n) {
 			remove_batch(ioas, &scan, batch, n);
-	} while (n);
+		} else if (rc == -EAGAIN) {
+			pthread_rwlock_unlock(&ioas->domains);
+			rc = ask_to_unpin(ioas, &scan, why);
+			pthread_rwlock_rdlock(&ioas->domains);
+			again = !rc;
+		} else {
+			again = false;
+		}
+	} while (again);
 	pthread_rwlock_unlock(&ioas->domains);
 	*removed = scan.removed;
 	return rc;
@@ -571,6 +659,9 @@ static int check_cut_locked(struct ioas *ioas, const struct iova_area *area, iov
 	if (area->busy || area->blocked)
 		return swi_fail(why, -EBUSY, "the mapping [%#llx, %#llx] is %s", (ull)area->iova,
 				(ull)area->last, area->busy ? "being changed by another call" : "being unmapped");
+	if (backing_owner(area->backing)->ops->device)
+		return swi_fail(why, -EOPNOTSUPP, "the mapping [%#llx, %#llx] is of a device's memory", (ull)area->iova,
+				(ull)area->last);
 	if (((at + 1) | (addr & (SWI_PAGE_SIZE - 1))) & (ioas->align - 1))
 		return swi_fail(why, -EINVAL, "a cut at %#llx is not aligned to %llu bytes", (ull)at + 1,
 				(ull)ioas->align);
@@ -583,9 +674,39 @@ static int check_cut_locked(struct ioas *ioas, const struct iova_area *area, iov
 	return 0;
 }
 
+/*
+ * Cuts an area that a domain maps: each half holds its own pages from then on. The memory is pinned
+ * already, so this only counts and does not block. Map locked.
+ */
+static int cut_pinned_locked(struct ioas *ioas, struct iova_area *area, iova_t at,
+			     struct iova_area *right, struct swi_reason *why)
+{
+	uint64_t offset = area->offset, left = at + 1 - area->iova;
+	uint64_t length = area->last - area->iova + 1;
+	struct backing *backing = area->backing;
+	int rc;
+
+	rc = backing_pin(backing, offset, left, why);
+	if (rc)
+		return rc;
+	rc = backing_pin(backing, offset + left, length - left, why);
+	if (rc)
+		goto unpin_left;
+	rc = iova_map_split(ioas->map, area, at, right);
+	if (rc)
+		goto unpin_right;
+	backing_unpin(backing, offset, length);
+	return 0;
+unpin_right:
+	backing_unpin(backing, offset + left, length - left);
+unpin_left:
+	backing_unpin(backing, offset, left);
+	return rc;
+}
+
 int ioas_cut(struct ioas *ioas, iova_t at, struct swi_reason *why)
 {
-	struct iova_area *right = swi_new(struct iova_area);
+	struct iova_area *right = swi_zalloc_aligned(SWI_CACHELINE, sizeof(struct iova_area));
 	struct iova_area *area;
 	int rc = 0;
 
@@ -599,13 +720,11 @@ int ioas_cut(struct ioas *ioas, iova_t at, struct swi_reason *why)
 	rc = check_cut_locked(ioas, area, at, why);
 	if (rc)
 		goto unlock;
-	rc = iova_map_split(ioas->map, area, at, right);
+	rc = ioas->nr_domains ? cut_pinned_locked(ioas, area, at, right, why)
+			      : iova_map_split(ioas->map, area, at, right);
 	if (rc)
 		goto unlock;
 	backing_get(area->backing);
-	/* It is pinned already for the left half, so this only counts and cannot fail. */
-	if (ioas->nr_domains)
-		backing_pin(area->backing, NULL);
 	right = NULL;
 unlock:
 	iova_map_unlock(ioas->map);

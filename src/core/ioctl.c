@@ -15,7 +15,9 @@
 #include <linux/ioctl.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "core/call.h"
+#include "core/selftest_abi.h"
 
 struct ioctl_entry {
 	uint16_t min_size, full_size;
@@ -54,14 +56,29 @@ static const struct ioctl_entry ioctls[IOCTL_LAST - IOCTL_FIRST + 1] = {
 	ENTRY(IOMMU_IOAS_UNMAP, struct iommu_ioas_unmap, length, ioas_cmd_unmap),
 	ENTRY(IOMMU_OPTION, struct iommu_option, val64, option_cmd),
 	ENTRY(IOMMU_VFIO_IOAS, struct iommu_vfio_ioas, __reserved, vfio_compat_cmd_ioas),
+	ENTRY(IOMMU_HWPT_ALLOC, struct iommu_hwpt_alloc, __reserved, hwpt_cmd_alloc),
+	ENTRY(IOMMU_GET_HW_INFO, struct iommu_hw_info, __reserved, device_cmd_hw_info),
+	ENTRY(IOMMU_HWPT_INVALIDATE, struct iommu_hwpt_invalidate, __reserved, hwpt_cmd_invalidate),
 	ENTRY(IOMMU_IOAS_MAP_FILE, struct iommu_ioas_map_file, iova, ioas_cmd_map_file),
+	ENTRY(IOMMU_VIOMMU_ALLOC, struct iommu_viommu_alloc, out_viommu_id, viommu_cmd_alloc),
+	ENTRY(IOMMU_VDEVICE_ALLOC, struct iommu_vdevice_alloc, virt_id, vdevice_cmd_alloc),
+	ENTRY(IOMMU_IOAS_CHANGE_PROCESS, struct iommu_ioas_change_process, __reserved, ioas_cmd_change_process),
 	ENTRY(IOMMU_IOAS_NOIOMMU_GET_PA, struct iommu_ioas_noiommu_get_pa, out_phys, noiommu_get_pa_cmd),
 };
 /* clang-format on */
 
+/* Only contexts made for the test ABI have it. */
+static const struct ioctl_entry test_entry = {end_of(struct iommu_test_cmd, last), sizeof(struct iommu_test_cmd),
+					      "IOMMU_TEST_CMD", test_cmd};
+
+static unsigned int last_nr(const struct iommufd_ctx *ctx)
+{
+	return _IOC_NR(ctx->test_abi ? IOMMU_TEST_CMD : IOCTL_LAST);
+}
+
 int call_copy_in(struct call *call, void *dst, uint64_t uptr, size_t len, const char *what)
 {
-	if (!call->caller->ops->copy_in(call->caller, dst, uptr, len))
+	if (!swi_fail_point() && !call->caller->ops->copy_in(call->caller, dst, uptr, len))
 		return 0;
 	return swi_fail(call->why, -EFAULT, "%s: %zu bytes at %#llx cannot be read", what, len,
 			(unsigned long long)uptr);
@@ -69,7 +86,7 @@ int call_copy_in(struct call *call, void *dst, uint64_t uptr, size_t len, const 
 
 int call_copy_out(struct call *call, uint64_t uptr, const void *src, size_t len, const char *what)
 {
-	if (!call->caller->ops->copy_out(call->caller, uptr, src, len))
+	if (!swi_fail_point() && !call->caller->ops->copy_out(call->caller, uptr, src, len))
 		return 0;
 	return swi_fail(call->why, -EFAULT, "%s: %zu bytes at %#llx cannot be written", what, len,
 			(unsigned long long)uptr);
@@ -79,6 +96,15 @@ int call_respond(struct call *call)
 {
 	return call_copy_out(call, call->uptr, call->cmd.bytes,
 			     SWI_MIN(call->user_size, call->full_size), "struct");
+}
+
+int call_respond_installed(struct call *call)
+{
+	size_t len = SWI_MIN(call->user_size, call->full_size);
+
+	if (!call->caller->ops->copy_out(call->caller, call->uptr, call->cmd.bytes, len))
+		return 0;
+	return swi_fail(call->why, -EFAULT, "the struct cannot be written any more: a descriptor is lost");
 }
 
 /*
@@ -112,8 +138,10 @@ static int check_tail(struct call *call)
 	return 0;
 }
 
-static const struct ioctl_entry *find_entry(unsigned int cmd)
+static const struct ioctl_entry *find_entry(const struct iommufd_ctx *ctx, unsigned int cmd)
 {
+	if (cmd == IOMMU_TEST_CMD && ctx->test_abi)
+		return &test_entry;
 	if (cmd < IOCTL_FIRST || cmd > IOCTL_LAST || !ioctls[cmd - IOCTL_FIRST].handler)
 		return NULL;
 	return &ioctls[cmd - IOCTL_FIRST];
@@ -157,12 +185,12 @@ static long dispatch(struct call *call, unsigned int cmd)
 	unsigned int nr = _IOC_NR(cmd);
 	int rc;
 
-	if (nr < IOMMUFD_CMD_BASE || nr > _IOC_NR(IOCTL_LAST))
+	if (nr < IOMMUFD_CMD_BASE || nr > last_nr(call->ctx))
 		return vfio_compat_ioctl(call, cmd);
 	rc = call_copy_in(call, &call->user_size, call->uptr, sizeof(call->user_size), "size");
 	if (rc)
 		return rc;
-	entry = find_entry(cmd);
+	entry = find_entry(call->ctx, cmd);
 	if (!entry)
 		return swi_fail(call->why, -ENOTTY, "ioctl number %#x is not known", cmd);
 	rc = copy_struct(call, entry);
@@ -183,5 +211,8 @@ long swiommu_ioctl(struct iommufd_ctx *ctx, struct swiommu_caller *caller, unsig
 	};
 
 	caller->reason[0] = '\0';
+	/* What the caller has closed must not look busy. */
+	if (caller->files)
+		swiommu_files_sweep(caller->files);
 	return dispatch(&call, cmd);
 }

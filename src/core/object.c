@@ -150,6 +150,8 @@ int obj_get(struct iommufd_ctx *ctx, uint32_t id, enum obj_type type, const char
 	const char *found = NULL;
 	struct obj *obj;
 
+	if (swi_fail_point())
+		return swi_fail(why, -ENOENT, "%s %u: injected failure", what, id);
 	pthread_mutex_lock(&t->lock);
 	obj = slot_locked(t, id);
 	if (obj && (type == OBJ_ANY || obj->ops->type == type) && obj->users && obj->wait_cnt) {

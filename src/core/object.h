@@ -29,6 +29,8 @@ enum obj_type {
 	OBJ_IOAS,
 	OBJ_HWPT_PAGING,
 	OBJ_DEVICE,
+	OBJ_ACCESS,
+	OBJ_SELFTEST,
 };
 
 struct obj_ops {

@@ -7,9 +7,9 @@
  *
  * | kind    | an address is                       | reached by |
  * |---------|-------------------------------------|------------------------------------------------|
- * | local   | a pointer of this process           | plain loads and stores | | process | a pointer
- * of one other address space| its /proc mem file; shared mappings by a window| | file    | an
- * offset in a memfd or tmpfs file  | a window; pread/pwrite where that is refused   |
+ * | local   | a pointer of this process           | plain loads and stores                         |
+ * | process | one of another address space        | its /proc mem file; shared mappings: a window  |
+ * | file    | an offset in a memfd or tmpfs file  | a window; pread/pwrite where that is refused   |
  *
  * A process owner means one address space (what the kernel calls mm), not one process: after the
  * program execs or exits the old owner answers -EFAULT and never reaches the successor's memory.
@@ -20,8 +20,18 @@
 
 #include "base/base.h"
 #include "base/reason.h"
+#include "mem/accounts.h"
 
 struct mem_owner;
+
+/* What a stretch [addr, last] of an owner's memory is, see struct page_key. */
+struct mem_ident {
+	uint64_t addr, last;
+	bool is_private, huge;
+	dev_t dev; /* of shared memory: the file, and the byte of it at `addr` */
+	ino_t ino;
+	uint64_t offset;
+};
 
 /* A stretch of an owner's memory that this process can address; `host` NULL = there is none. */
 struct mem_window {
@@ -29,10 +39,22 @@ struct mem_window {
 	void *map;  /* page-aligned mapping to undo, NULL when nothing was mapped */
 	size_t map_length;
 	unsigned mappings; /* of the process' limited number of mappings, for the books */
+	/*
+	 * What the memory was when it was looked up, without gaps, in the order of addresses; 0: not
+	 * known, as it is too colourful. Also known where there is no host address.
+	 */
+	unsigned nr_idents;
+	struct mem_ident ident;	  /* if it is a single one */
+	struct mem_ident *idents; /* else; owned by the window */
 };
 
 struct mem_owner_ops {
 	const char *kind;
+	/*
+	 * Memory of some device (a dma-buf): DMA may reach it, but software accesses may not, mappings of it are not cut
+	 * or taken over by another process, and nobody is charged for it.
+	 */
+	bool device;
 	/*
 	 * Move `len` bytes between buf and the owner's memory, with the rights the owner has *now*
 	 * (a read-only page refuses write). 0, or -EFAULT: some bytes may have moved. A file
@@ -56,6 +78,20 @@ struct mem_owner_ops {
 	 */
 	int (*read_pinned)(struct mem_owner *o, uint64_t addr, void *buf, size_t len);
 	int (*write_pinned)(struct mem_owner *o, uint64_t addr, const void *buf, size_t len);
+	/*
+	 * Whether both (of this kind) are the same address space. NULL: not an address space but a
+	 * file. May say no when one of them has come to an end.
+	 */
+	bool (*same)(struct mem_owner *a, struct mem_owner *b);
+	/* Whether the address space is no more (exit, exec). NULL: cannot happen. */
+	bool (*gone)(struct mem_owner *o);
+	/*
+	 * The key of the page at `addr` as it is now; the page is faulted in. -EFAULT: there is none
+	 * that can be used at all (-EINVAL for a file).
+	 */
+	int (*page_key)(struct mem_owner *o, uint64_t addr, struct page_key *key);
+	/* Names the address space in keys of private memory (struct page_key's object, inode). */
+	void (*space)(struct mem_owner *o, uint64_t id[2]);
 	void (*destroy)(struct mem_owner *o);
 };
 
@@ -88,8 +124,28 @@ int mem_owner_file(int fd, struct mem_owner **out, struct swi_reason *why);
 
 struct mem_owner *mem_owner_get(struct mem_owner *o);
 void mem_owner_put(struct mem_owner *o);
+/* Whether both are the address space of one and the same process. False for files. */
+bool mem_owner_same(struct mem_owner *a, struct mem_owner *b);
+/* Whether it is this process' own memory, whose addresses are pointers. */
+bool mem_owner_is_local(const struct mem_owner *o);
+/* Whether the address space that the owner means has come to an end (exit, exec). */
+static inline bool mem_owner_gone(struct mem_owner *o)
+{
+	return o->ops->gone && o->ops->gone(o);
+}
 /* Undoes open_window(); does nothing to a window that is all zero. */
 void mem_window_close(struct mem_window *win);
+
+/* The key of the page at addr, which lies in `id`; `space` as mem_owner_ops.space() gives it. */
+void mem_ident_key(const struct mem_ident *id, uint64_t addr, const uint64_t space[2],
+		   struct page_key *key);
+/* The same of memory that a window was opened on. -ENOENT: it is not known. */
+int mem_window_key(const struct mem_window *win, uint64_t addr, const uint64_t space[2],
+		   struct page_key *key);
+/* As mem_owner_ops.page_key. */
+int mem_owner_page_key(struct mem_owner *o, uint64_t addr, struct page_key *key);
+/* Whether an address means a place in a file. */
+bool mem_owner_is_file(const struct mem_owner *o);
 
 /* The pid that mem_owner_process() was given, 0 for other kinds: for messages only. */
 pid_t mem_owner_pid(const struct mem_owner *o);

@@ -40,6 +40,8 @@ struct file_owner {
 	enum file_kind kind;
 	unsigned can; /* SWI_READ, SWI_WRITE: what fd is open for */
 	uint64_t page_size;
+	dev_t dev;
+	ino_t ino;
 };
 
 static struct file_owner *file_of(struct mem_owner *o)
@@ -94,6 +96,18 @@ static int map_range(const struct file_owner *fo, uint64_t addr, uint64_t len, u
 	return window_map(win, &part, 1, addr, fo->page_size, prot);
 }
 
+static struct mem_ident ident_of(const struct file_owner *fo, uint64_t addr, uint64_t len)
+{
+	return (struct mem_ident){
+		.addr = addr,
+		.last = addr + (len - 1),
+		.huge = fo->kind == FILE_HUGETLB,
+		.dev = fo->dev,
+		.ino = fo->ino,
+		.offset = addr,
+	};
+}
+
 static int file_open_window(struct mem_owner *o, uint64_t addr, uint64_t len, unsigned prot,
 			    struct mem_window *win, struct swi_reason *why)
 {
@@ -104,6 +118,8 @@ static int file_open_window(struct mem_owner *o, uint64_t addr, uint64_t len, un
 	ret = check_range(fo, addr, len, prot, why);
 	if (ret)
 		return ret;
+	win->ident = ident_of(fo, addr, len);
+	win->nr_idents = 1;
 	ret = map_range(fo, addr, len, prot, win);
 	/* pread and pwrite do as well, but hugetlbfs has no pwrite. */
 	if (ret && fo->kind == FILE_HUGETLB)
@@ -162,7 +178,7 @@ static int file_read(struct mem_owner *o, uint64_t addr, void *buf, size_t len)
 static int file_write(struct mem_owner *o, uint64_t addr, const void *buf, size_t len)
 {
 	struct file_owner *fo = file_of(o);
-	struct mem_window win;
+	struct mem_window win = {0};
 	int ret;
 
 	if (!len)
@@ -191,6 +207,24 @@ static int file_write_pinned(struct mem_owner *o, uint64_t addr, const void *buf
 	return file_write(o, addr, buf, len) ? -EFAULT : 0;
 }
 
+static int file_page_key(struct mem_owner *o, uint64_t addr, struct page_key *key)
+{
+	struct file_owner *fo = file_of(o);
+	struct mem_ident id = ident_of(fo, addr, 1);
+	int ret = check_range(fo, addr, 1, 0, NULL);
+	uint64_t space[2] = {0, 0};
+
+	if (!ret)
+		mem_ident_key(&id, addr, space, key);
+	return ret;
+}
+
+static void file_space(struct mem_owner *o, uint64_t id[2])
+{
+	(void)o;
+	id[0] = id[1] = 0; /* nothing in a file is private */
+}
+
 static void file_destroy(struct mem_owner *o)
 {
 	struct file_owner *fo = file_of(o);
@@ -206,6 +240,8 @@ static const struct mem_owner_ops file_ops = {
 	.open_window = file_open_window,
 	.read_pinned = file_read_pinned,
 	.write_pinned = file_write_pinned,
+	.page_key = file_page_key,
+	.space = file_space,
 	.destroy = file_destroy,
 };
 
@@ -218,6 +254,8 @@ static void find_kind(struct file_owner *fo, int fd)
 	fo->page_size = (uint64_t)getpagesize();
 	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || fstatfs(fd, &fs))
 		return;
+	fo->dev = st.st_dev;
+	fo->ino = st.st_ino;
 	if (fs.f_type == HUGETLBFS_MAGIC) {
 		fo->kind = FILE_HUGETLB;
 		fo->page_size = (uint64_t)fs.f_bsize;
@@ -247,6 +285,11 @@ static void widen_mode(struct file_owner *fo)
 	close(fo->fd);
 	fo->fd = fd;
 	fo->can = want;
+}
+
+bool mem_owner_is_file(const struct mem_owner *o)
+{
+	return o->ops == &file_ops;
 }
 
 int mem_owner_file(int fd, struct mem_owner **out, struct swi_reason *why)

@@ -2,8 +2,9 @@
 /*
  * This process' own memory, for embedders: an address is a pointer.
  *
- * A window is the pointer itself, once the mappings permit it; from then on the embedder promises
- * to keep the memory. Without that promise (nothing is pinned, or the address is simply wrong) data
+ * A window on shared memory is a second mapping of it, which stays when the embedder unmaps the
+ * first. Private memory, and what lies in several mappings, cannot be had twice: the window is the
+ * pointer itself, and the embedder promises to keep the memory. Without that promise (nothing is pinned, or the address is simply wrong) data
  * is moved by process_vm_readv/writev on ourselves, where the kernel answers EFAULT instead of
  * sending a signal, whatever other threads unmap meanwhile. Where a sandbox forbids these calls,
  * the memory file of this process serves, after a look at the rights, which it ignores by itself.
@@ -15,6 +16,7 @@
 
 #include "base/alloc.h"
 #include "mem/rights.h"
+#include "mem/window.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -136,9 +138,43 @@ static int local_open_window(struct mem_owner *o, uint64_t addr, uint64_t len, u
 	ret = rights_check_pin(&env, addr, last, prot, &parts, why);
 	if (!kept)
 		close(env.maps_fd);
-	if (!ret)
+	if (ret)
+		return ret;
+	if (rights_identify(&env, &parts, addr, last, win))
+		return swi_fail(why, -ENOMEM, "out of memory");
+	if (!parts.windowable || parts.n != 1 || window_alias(win, addr, len))
 		win->host = (void *)(uintptr_t)addr;
+	return 0;
+}
+
+static int local_page_key(struct mem_owner *o, uint64_t addr, struct page_key *key)
+{
+	struct rights_env env = container_of(o, struct local_owner, base)->env;
+	uint64_t space[2];
+	int ret;
+
+	env.maps_fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	if (env.maps_fd < 0)
+		return -EFAULT;
+	o->ops->space(o, space);
+	ret = rights_page_key(&env, addr, space, key);
+	close(env.maps_fd);
 	return ret;
+}
+
+static void local_space(struct mem_owner *o, uint64_t id[2])
+{
+	(void)o;
+	if (!proc_space_id(-1, id))
+		id[0] = id[1] = 0;
+}
+
+/* After a fork both mean the child, see above. */
+static bool local_same(struct mem_owner *a, struct mem_owner *b)
+{
+	(void)a;
+	(void)b;
+	return true;
 }
 
 static void local_destroy(struct mem_owner *o)
@@ -158,8 +194,16 @@ static const struct mem_owner_ops local_ops = {
 	/* A window is always had; whoever goes without it is served as carefully as anybody. */
 	.read_pinned = local_read,
 	.write_pinned = local_write,
+	.page_key = local_page_key,
+	.space = local_space,
+	.same = local_same,
 	.destroy = local_destroy,
 };
+
+bool mem_owner_is_local(const struct mem_owner *o)
+{
+	return o->ops == &local_ops;
+}
 
 int mem_owner_local(struct mem_owner **out)
 {

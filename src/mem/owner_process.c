@@ -324,18 +324,16 @@ static void try_window(struct process_owner *po, uint64_t addr, uint64_t last, u
 		v->end = wp[i].end;
 	}
 	if (!window_map(win, wp, parts->n, addr, align, prot) && !still_mapped(po, parts, prot))
-		mem_window_close(win);
+		window_unmap(win);
 out:
 	while (i--)
 		if (!i || wp[i].fd != wp[i - 1].fd)
 			close(wp[i].fd);
 }
 
-static int process_open_window(struct mem_owner *o, uint64_t addr, uint64_t len, unsigned prot,
-			       struct mem_window *win, struct swi_reason *why)
+static struct rights_env env_of(struct process_owner *po)
 {
-	struct process_owner *po = process_of(o);
-	struct rights_env env = {
+	return (struct rights_env){
 		.maps_fd = po->maps,
 		.proc_dir = po->dir,
 		.pid = po->pid,
@@ -344,6 +342,13 @@ static int process_open_window(struct mem_owner *o, uint64_t addr, uint64_t len,
 		.touch = process_touch,
 		.data = po,
 	};
+}
+
+static int process_open_window(struct mem_owner *o, uint64_t addr, uint64_t len, unsigned prot,
+			       struct mem_window *win, struct swi_reason *why)
+{
+	struct process_owner *po = process_of(o);
+	struct rights_env env = env_of(po);
 	struct rights_parts parts;
 	uint64_t last;
 	int ret;
@@ -355,9 +360,51 @@ static int process_open_window(struct mem_owner *o, uint64_t addr, uint64_t len,
 	ret = rights_check_pin(&env, addr, last, prot, &parts, why);
 	if (ret)
 		return ret;
-	if (parts.n)
+	if (rights_identify(&env, &parts, addr, last, win))
+		return swi_fail(why, -ENOMEM, "out of memory");
+	if (parts.windowable)
 		try_window(po, addr, last, prot, &parts, win);
 	return 0;
+}
+
+/*
+ * As the process may have run another program since, what its directory says counts only if the
+ * address space still lives; one that does not is nobody else's.
+ */
+static void process_space(struct mem_owner *o, uint64_t id[2])
+{
+	struct process_owner *po = process_of(o);
+	char byte;
+
+	if (proc_space_id(po->dir, id) && pread(po->maps, &byte, 1, 0) == 1)
+		return;
+	id[0] = (uintptr_t)po;
+	id[1] = UINT64_MAX;
+}
+
+static int process_page_key(struct mem_owner *o, uint64_t addr, struct page_key *key)
+{
+	struct rights_env env = env_of(process_of(o));
+	uint64_t space[2];
+
+	process_space(o, space);
+	return rights_page_key(&env, addr, space, key);
+}
+
+static bool process_gone(struct mem_owner *o)
+{
+	char byte;
+
+	return pread(process_of(o)->maps, &byte, 1, 0) != 1;
+}
+
+/*
+ * Of owners of one process that both still have something to show, neither was left behind by an exec,
+ * unless somebody else goes on in the address space before it (a vfork's parent).
+ */
+static bool process_same(struct mem_owner *a, struct mem_owner *b)
+{
+	return process_of(a)->tgid == process_of(b)->tgid && !process_gone(a) && !process_gone(b);
 }
 
 static void process_destroy(struct mem_owner *o)
@@ -380,6 +427,10 @@ static const struct mem_owner_ops process_ops = {
 	.open_window = process_open_window,
 	.read_pinned = read_pinned,
 	.write_pinned = write_pinned,
+	.page_key = process_page_key,
+	.space = process_space,
+	.same = process_same,
+	.gone = process_gone,
 	.destroy = process_destroy,
 };
 
@@ -396,29 +447,6 @@ static int open_error(int err)
 	default:
 		return -ESRCH;
 	}
-}
-
-/* The process that the thread belongs to; the id itself if that cannot be told. */
-static pid_t thread_group(pid_t pid)
-{
-	char path[32], buf[512], word[24];
-	struct proc_words p = {.buf = buf, .size = sizeof(buf)};
-	bool next = false;
-	pid_t tgid = pid;
-
-	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
-	p.fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (p.fd < 0)
-		return pid;
-	while (proc_word(&p, word, sizeof(word)) > 0) {
-		if (next) {
-			tgid = (pid_t)strtol(word, NULL, 10);
-			break;
-		}
-		next = !strcmp(word, "Tgid:");
-	}
-	close(p.fd);
-	return tgid > 0 ? tgid : pid;
 }
 
 /* Opens the three files of `pid`; 0 if it has an address space, else a negative errno. */
@@ -470,7 +498,9 @@ int mem_owner_process(pid_t pid, struct mem_owner **out, struct swi_reason *why)
 	 * The directory of the process outlasts the one of a thread; but a process whose first
 	 * thread has ended shows nothing there, while its other threads still do.
 	 */
-	po->tgid = thread_group(pid);
+	po->tgid = proc_thread_group(pid);
+	if (po->tgid < 0)
+		po->tgid = pid;
 	ret = open_files(po, po->tgid);
 	if (ret == -ESRCH && po->tgid != pid) {
 		close_files(po);

@@ -16,6 +16,8 @@
  */
 #include "mem/rights.h"
 
+#include "base/alloc.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -136,16 +138,30 @@ static int check_vma(const struct rights_env *env, const struct vma *v, uint64_t
 	return 0;
 }
 
+static void add_part(struct rights_parts *parts, const struct vma *v, bool memory_file)
+{
+	struct vma *before = parts->n ? &parts->v[parts->n - 1] : NULL;
+
+	parts->windowable = parts->windowable && memory_file && parts->n < RIGHTS_PARTS_MAX;
+	if (before && !before->shared && !v->shared && before->page_size == v->page_size)
+		before->end = v->end;
+	else if (parts->n < RIGHTS_PARTS_MAX)
+		parts->v[parts->n++] = *v;
+	else
+		parts->complete = false;
+}
+
 int rights_check_pin(const struct rights_env *env, uint64_t addr, uint64_t last, unsigned prot,
 		     struct rights_parts *parts, struct swi_reason *why)
 {
-	bool windowable = true, memory_file = false;
+	bool memory_file = false;
 	struct vma_walk w;
 	struct vma v;
 	char who[32];
 	int ret;
 
 	parts->n = 0;
+	parts->complete = parts->windowable = true;
 	vma_walk_start(&w, env->maps_fd);
 	for (;; addr = v.end) {
 		ret = vma_walk_to(&w, addr, &v);
@@ -158,14 +174,69 @@ int rights_check_pin(const struct rights_env *env, uint64_t addr, uint64_t last,
 		ret = check_vma(env, &v, addr, last, prot, &memory_file, why);
 		if (ret)
 			return ret;
-		windowable = windowable && memory_file && parts->n < RIGHTS_PARTS_MAX;
-		if (windowable)
-			parts->v[parts->n++] = v;
-		else
-			parts->n = 0;
+		add_part(parts, &v, memory_file);
 		if (v.end > last)
 			return 0;
 	}
+}
+
+/* ---- identity ------------------------------------------------------------------------------- */
+
+static bool is_huge(const struct rights_env *env, const struct vma *v)
+{
+	return v->page_size > (uint64_t)getpagesize() || (v->dev && v->dev == env->hugetlb_dev);
+}
+
+static struct mem_ident ident_of(const struct rights_env *env, const struct vma *v)
+{
+	return (struct mem_ident){
+		.addr = v->start,
+		.last = v->end - 1,
+		.is_private = !v->shared,
+		.huge = is_huge(env, v),
+		.dev = v->dev,
+		.ino = v->ino,
+		.offset = v->offset,
+	};
+}
+
+int rights_page_key(const struct rights_env *env, uint64_t addr, const uint64_t space[2],
+		    struct page_key *key)
+{
+	struct mem_ident id;
+	struct vma_walk w;
+	struct vma v;
+
+	vma_walk_start(&w, env->maps_fd);
+	if (vma_walk_to(&w, addr, &v) || !v.prot || env->touch(env->data, &v, addr))
+		return -EFAULT;
+	id = ident_of(env, &v);
+	mem_ident_key(&id, addr, space, key);
+	return 0;
+}
+
+int rights_identify(const struct rights_env *env, const struct rights_parts *parts, uint64_t addr,
+		    uint64_t last, struct mem_window *win)
+{
+	struct mem_ident *ids = &win->ident;
+	unsigned i;
+
+	/* Too colourful a range has no identity: only questions of the test ABI need one. */
+	if (!parts->complete || !parts->n)
+		return 0;
+	if (parts->n > 1) {
+		ids = swi_alloc(parts->n * sizeof(*ids));
+		if (!ids)
+			return -ENOMEM;
+		win->idents = ids;
+	}
+	for (i = 0; i < parts->n; i++)
+		ids[i] = ident_of(env, &parts->v[i]);
+	ids[0].offset += SWI_MAX(ids[0].addr, addr) - ids[0].addr;
+	ids[0].addr = SWI_MAX(ids[0].addr, addr);
+	ids[parts->n - 1].last = SWI_MIN(ids[parts->n - 1].last, last);
+	win->nr_idents = parts->n;
+	return 0;
 }
 
 int rights_check_now(struct vma_walk *w, uint64_t addr, uint64_t last, unsigned prot,

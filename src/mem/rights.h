@@ -5,6 +5,7 @@
 /* Which memory of an address space a device may be given: the table of spec core.md 5.4. */
 
 #include "base/reason.h"
+#include "mem/owner.h"
 #include "mem/vma.h"
 
 /* How to ask about one address space. Every fd is borrowed. */
@@ -19,10 +20,14 @@ struct rights_env {
 	void *data;
 };
 
-/* The mappings under a range, as long as they are few and all shared memory files. */
+/*
+ * The mappings under a range, in order; private ones side by side are one. `complete`: all of them
+ * are here. `windowable`: and all are shared memory files, so a window can be built from them.
+ */
 #define RIGHTS_PARTS_MAX 32
 struct rights_parts {
-	unsigned n; /* 0 = a window cannot be built from them */
+	unsigned n;
+	bool complete, windowable;
 	struct vma v[RIGHTS_PARTS_MAX];
 };
 
@@ -35,6 +40,13 @@ void rights_env_probe(struct rights_env *env);
  */
 int rights_check_pin(const struct rights_env *env, uint64_t addr, uint64_t last, unsigned prot,
 		     struct rights_parts *parts, struct swi_reason *why);
+
+/* What is mapped at addr: its key, for memory that is there. Touches it. 0 or -EFAULT. */
+int rights_page_key(const struct rights_env *env, uint64_t addr, const uint64_t space[2],
+		    struct page_key *key);
+/* What the range is, for the window that was made of it. -ENOMEM. */
+int rights_identify(const struct rights_env *env, const struct rights_parts *parts, uint64_t addr,
+		    uint64_t last, struct mem_window *win);
 
 /*
  * How far the memory from addr on, up to last, permits `prot` by the page protections alone:

@@ -10,6 +10,8 @@
 #include "mem/vma.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -73,6 +75,73 @@ int proc_word(struct proc_words *p, char *out, size_t cap)
 	}
 	out[len] = '\0';
 	return c == '\t' ? ' ' : c;
+}
+
+pid_t proc_thread_group(pid_t pid)
+{
+	char path[32], buf[512], word[24];
+	struct proc_words p = {.buf = buf, .size = sizeof(buf)};
+	bool next = false;
+	pid_t tgid = -ESRCH;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	p.fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (p.fd < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	while (proc_word(&p, word, sizeof(word)) > 0) {
+		if (next) {
+			tgid = (pid_t)strtol(word, NULL, 10);
+			break;
+		}
+		next = !strcmp(word, "Tgid:");
+	}
+	close(p.fd);
+	return tgid > 0 ? tgid : -ESRCH;
+}
+
+/*
+ * The process and when it was started; and, as a process can run several programs, where the kernel
+ * has put the program and its stack. The name in the second field may hold blanks and brackets.
+ */
+bool proc_space_id(int dir, uint64_t id[2])
+{
+	static const struct {
+		unsigned field, into, shift;
+	} what[] = {{1, 0, 48}, {22, 0, 0}, {26, 1, 24}, {28, 1, 0}, {45, 1, 12}, {47, 1, 36}};
+	char buf[1024], *at, *end;
+	unsigned field, i;
+	ssize_t n;
+	int fd;
+
+	fd = dir < 0 ? open("/proc/self/stat", O_RDONLY | O_CLOEXEC)
+		     : openat(dir, "stat", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	n = read(fd, buf, sizeof(buf) - 1);
+	close(fd);
+	if (n <= 0)
+		return false;
+	buf[n] = '\0';
+	id[0] = id[1] = 0;
+	at = buf;
+	for (field = 1; *at; field++) {
+		uint64_t value = strtoull(at, NULL, 10);
+
+		for (i = 0; i < ARRAY_SIZE(what); i++)
+			if (what[i].field == field)
+				id[what[i].into] ^=
+					value << what[i].shift |
+					(what[i].shift ? value >> (64 - what[i].shift) : 0);
+		end = field == 1 ? strrchr(at, ')') : strchr(at, ' ');
+		if (!end)
+			break;
+		at = end + 1;
+		if (field == 1) {
+			field = 2; /* the name went by too */
+			at += *at == ' ';
+		}
+	}
+	return true;
 }
 
 void vma_walk_start(struct vma_walk *w, int maps_fd)

@@ -53,4 +53,13 @@ struct proc_words {
 };
 int proc_word(struct proc_words *p, char *out, size_t cap);
 
+/* The process that thread `pid` belongs to. -ESRCH, or what opening its status failed with. */
+pid_t proc_thread_group(pid_t pid);
+/*
+ * Two numbers that tell one address space from all others that a machine has had since it was
+ * started, as far as anybody can: from the stat file in the /proc directory `dir` (-1: our own).
+ * false: there is nobody.
+ */
+bool proc_space_id(int dir, uint64_t id[2]);
+
 #endif

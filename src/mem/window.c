@@ -10,6 +10,8 @@
  */
 #include "mem/window.h"
 
+#include "base/alloc.h"
+
 #include <errno.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -85,11 +87,43 @@ err_count:
 	return err;
 }
 
-void mem_window_close(struct mem_window *win)
+int window_alias(struct mem_window *win, uint64_t addr, uint64_t length)
+{
+	uint64_t page = (uint64_t)getpagesize() - 1, first = addr & ~page;
+	char *map;
+
+	length = (addr + length - first + page) & ~page;
+	if (!reserve_mappings(1))
+		return -ENOMEM;
+	/* An old size of 0 leaves the mapping where it is and makes a second one. */
+	map = mremap((void *)(uintptr_t)first, 0, length, MREMAP_MAYMOVE);
+	if (map == MAP_FAILED) {
+		int err = -errno;
+
+		atomic_fetch_sub_explicit(&mappings_used, 1, memory_order_relaxed);
+		return err;
+	}
+	win->host = map + (addr - first);
+	win->map = map;
+	win->map_length = length;
+	win->mappings = 1;
+	return 0;
+}
+
+void window_unmap(struct mem_window *win)
 {
 	if (win->map) {
 		munmap(win->map, win->map_length);
 		atomic_fetch_sub_explicit(&mappings_used, win->mappings, memory_order_relaxed);
 	}
+	win->host = win->map = NULL;
+	win->map_length = 0;
+	win->mappings = 0;
+}
+
+void mem_window_close(struct mem_window *win)
+{
+	window_unmap(win);
+	swi_free(win->idents);
 	*win = (struct mem_window){0};
 }

@@ -22,4 +22,14 @@ struct window_part {
 int window_map(struct mem_window *win, const struct window_part *parts, unsigned n, uint64_t addr,
 	       uint64_t align, unsigned prot);
 
+/*
+ * A second mapping of [addr, addr+length) of this process, which lies in one shared mapping; it
+ * stays when the first one is unmapped. 0 or what mremap failed with (private memory and hugetlb
+ * cannot be had twice), -ENOMEM as above.
+ */
+int window_alias(struct mem_window *win, uint64_t addr, uint64_t length);
+
+/* Takes the mapping away again, not what is known of the memory. */
+void window_unmap(struct mem_window *win);
+
 #endif

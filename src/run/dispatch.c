@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * One trapped system call: from the numbers in the notification to the engine or the device, and back.
+ * One trapped system call: from the numbers in the notification to the engine or the device, and
+ * back.
  *
  * A call on a descriptor that is not ours is told to continue as if nothing had been. That decision
- * rests on the descriptor at that moment; if another thread of the program swaps it meanwhile, the kernel performs
- * the call on whatever is there, which can harm only the program itself.
+ * rests on the descriptor at that moment; if another thread of the program swaps it meanwhile, the
+ * kernel performs the call on whatever is there, which can harm only the program itself.
  */
 #include "run/dispatch.h"
 
@@ -16,11 +17,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "run/calls.h"
 #include "run/files.h"
 #include "run/task.h"
+#include "run/testabi.h"
 
 /* What a handler returns for "let the kernel do it". Not an errno, and not a possible result. */
-#define CONTINUE (-100000L)
+#define CONTINUE TESTABI_CONTINUE
 
 typedef unsigned long long ull;
 
@@ -33,7 +36,8 @@ static void explain(struct session *s, struct task *t, const struct node *node, 
 		    strerrorname_np(-rc), t->caller.reason[0] ? ": " : "", t->caller.reason);
 }
 
-/* ---- handlers -------------------------------------------------------------------------------------- */
+/* ---- handlers ----------------------------------------------------------------------------------
+ */
 
 static long on_ioctl(struct session *s, struct task *t, struct open_file *file, const __u64 *args)
 {
@@ -41,26 +45,27 @@ static long on_ioctl(struct session *s, struct task *t, struct open_file *file, 
 	unsigned int cmd = args[1];
 	long rc;
 
+	/* A device that the program has just closed must not look busy, nor keep an IOAS busy. */
+	files_settle(s->files);
 	if (node->kind == NODE_IOMMU) {
 		struct iommufd_ctx *ctx;
 
 		rc = open_file_ctx(file, &ctx);
 		if (rc)
 			return rc;
+		testabi_begin(s->testabi, t->tid);
 		rc = swiommu_ioctl(ctx, &t->caller, cmd, args[2]);
+		testabi_end(s->testabi, t->tid);
 		swiommu_close(ctx);
 	} else {
-		/* A device that the program has just closed must not look busy. */
-		if (cmd == VFIO_DEVICE_BIND_IOMMUFD)
-			files_sweep(s->files);
 		rc = vfio_file_ioctl(open_file_vfio(file), &t->caller, cmd, args[2]);
 	}
 	explain(s, t, node, "ioctl", cmd, rc);
 	return rc;
 }
 
-static ssize_t transfer(struct task *t, struct open_file *file, bool write, uint64_t buf, uint64_t count,
-			uint64_t pos)
+static ssize_t transfer(struct task *t, struct open_file *file, bool write, uint64_t buf,
+			uint64_t count, uint64_t pos)
 {
 	struct vfio_file *vfio = open_file_vfio(file);
 
@@ -97,7 +102,8 @@ static long on_vector(struct session *s, struct task *t, struct open_file *file,
 	if (count > 1024 || (int64_t)pos < 0)
 		return -EINVAL;
 	for (uint64_t i = 0; i < count; i++) {
-		rc = t->caller.ops->copy_in(&t->caller, &iov, args[1] + i * sizeof(iov), sizeof(iov));
+		rc = t->caller.ops->copy_in(&t->caller, &iov, args[1] + i * sizeof(iov),
+					    sizeof(iov));
 		if (!rc)
 			rc = transfer(t, file, write, iov.base, iov.len, pos + done);
 		if (rc < 0)
@@ -119,7 +125,8 @@ static long on_mmap(struct session *s, struct task *t, struct open_file *file, c
 	if (vfio)
 		rc = vfio_file_mmap(vfio, &t->caller, args[1], args[2], args[3], args[5]);
 	else if (args[2] & PROT_EXEC)
-		rc = swi_fail((struct swi_reason *)t->caller.reason, -EPERM, "regions cannot be executed");
+		rc = swi_fail((struct swi_reason *)t->caller.reason, -EPERM,
+			      "regions cannot be executed");
 	else
 		rc = swi_fail((struct swi_reason *)t->caller.reason, -ENXIO,
 			      "no region is registered at offset %#llx", (ull)args[5]);
@@ -150,33 +157,60 @@ static long on_file(struct session *s, struct task *t, struct open_file *file,
 	}
 }
 
-static long serve(struct session *s, struct task *t, const struct seccomp_data *data)
+/* Calls that look at their position before they look at the descriptor. */
+static bool position_first(const struct seccomp_data *data)
+{
+	return data->nr != SYS_ioctl && data->nr != SYS_mmap && (int64_t)data->args[3] < 0;
+}
+
+static bool is_open_call(int nr)
+{
+#ifdef SYS_open
+	if (nr == SYS_open)
+		return true;
+#endif
+	return nr == SYS_openat;
+}
+
+static long serve(struct session *s, struct task *t, struct call *call,
+		  const struct seccomp_data *data)
 {
 	int number = data->nr == SYS_mmap ? (int)data->args[4] : (int)data->args[0];
 	struct open_file *file;
 	int fd, rc;
 	long ret;
 
+	if (is_open_call(data->nr))
+		return testabi_open(s->testabi, t, data);
 	fd = task_dup_fd(t, number);
+	/* Said here: when the kernel looks, another thread may have put one of our files in its place. */
+	if (fd == -EBADF && !position_first(data))
+		return -EBADF;
 	if (fd < 0)
-		return CONTINUE; /* the kernel has the right errno for it */
+		return CONTINUE;
 	rc = files_get(s->files, fd, t->tid, &file);
+	ret = CONTINUE;
+	if (rc == -ENODEV && s->testabi && data->nr == SYS_pwrite64)
+		ret = testabi_pwrite(s->testabi, t, fd, data);
 	close(fd);
 	if (rc)
-		return rc == -ENODEV ? CONTINUE : rc;
-	ret = on_file(s, t, file, data);
+		return rc == -ENODEV ? ret : rc;
+	ret = call_proceed(s->calls, call, file) ? on_file(s, t, file, data) : -ESRCH;
 	open_file_put(file);
 	return ret;
 }
 
-void dispatch(struct session *s, const struct seccomp_notif *req, struct seccomp_notif_resp *resp)
+void dispatch(struct session *s, struct task_cache *cache, const struct seccomp_notif *req,
+	      struct seccomp_notif_resp *resp)
 {
 	struct task task;
+	struct call call;
 	long rc;
 
-	task_init(&task, s, req->pid, req->id);
-	rc = serve(s, &task, &req->data);
-	task_fini(&task);
+	task_init(&task, s, cache, req->pid, req->id);
+	call_begin(s->calls, &call, &task);
+	rc = serve(s, &task, &call, &req->data);
+	call_end(s->calls, &call);
 	memset(resp, 0, sizeof(*resp));
 	resp->id = req->id;
 	if (rc == CONTINUE)

@@ -7,13 +7,16 @@
 #include <linux/seccomp.h>
 
 #include "run/session.h"
+#include "run/task.h"
 
 /*
- * Serves one notification: fills in the response. Any worker thread.
+ * Serves one notification: fills in the response. Any worker thread, with a cache of its own.
  */
-void dispatch(struct session *s, const struct seccomp_notif *req, struct seccomp_notif_resp *resp);
+void dispatch(struct session *s, struct task_cache *cache, const struct seccomp_notif *req,
+	      struct seccomp_notif_resp *resp);
 
-/* Threads that receive and serve notifications; more are started while all are busy. -EAGAIN, -ENOMEM. */
+/* Threads that receive and serve notifications; more are started while all are busy. -EAGAIN,
+ * -ENOMEM. */
 int workers_start(struct session *s, struct workers **out);
 /* No notification can come any more. Waits for the threads. */
 void workers_stop(struct workers *w);

@@ -2,33 +2,41 @@
 /*
  * Open files (spec vfio.md 5.4).
  *
- * The nodes are regular files on a tmpfs, so an open file of the program is an open file description of
- * the kernel: dup, fork, exec and SCM_RIGHTS all carry it along without our doing. What we must
- * find from a descriptor is *which* one it is, and we must learn when it goes. Both hang on an
- * open-file-description lock:
+ * The nodes are regular files on a tmpfs, so an open file of the program is an open file
+ * description of the kernel: dup, fork, exec and SCM_RIGHTS all carry it along without our doing.
+ * What we must find from a descriptor is *which* one it is, and we must learn when it goes. Both
+ * hang on an open-file-description lock:
  *
  *   - on first use, the description gets a token: a lock on the byte at `token`, taken through our
  *     duplicate of the descriptor and thus owned by the description; and the token as its file
- *     position, and a mark (its SIGIO number, which nothing else uses here) that it has one
+ * position
  *   - later, the position says the token in one call. It is only a hint, since the program may
- *     move it: a lock owned by this very description is what proves it, and if the position is off,
- *     the token is searched by its lock and the position put back
+ *     move it: a lock owned by this very description is what proves it. If the position is off, the
+ *     kernel is asked for the locks of the description (fdinfo), and the position put back
  *   - when the last reference goes, in whatever way and process, the kernel drops the lock
  *
- * An inotify watch on the nodes tells that some description was closed; files_sweep() then asks which
- * locks are gone. The event comes a moment before the lock goes, so the session sweeps again a
- * little later; and whoever could be hindered by a file that is as good as closed sweeps first. close()
- * returns to the program after the lock has gone, so a sweep that begins later always sees it.
+ * An inotify watch on the nodes tells that some description was closed; a thread of ours, the
+ * sweeper, then asks which locks are gone. The event comes a moment before the lock goes, so it
+ * asks again a little later; and whoever could be hindered by a file that is as good as closed
+ * sweeps first. close() returns to the program after the lock has gone, so a sweep that begins
+ * later always sees it.
+ *
+ * Releasing a device waits for its DMA, which may wait for the program (whose memory may be behind
+ * userfaultfd). So it is done by the sweeper or by who wants that very device, without the lock,
+ * one file at a time.
  */
 #include "run/files.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
+#include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -36,9 +44,11 @@
 
 /* Tokens are far apart, so that a stray read() or write() does not move from one to the next. */
 #define TOKEN_SHIFT 20
+#define BUCKETS 256
 
 struct open_file {
-	struct list entry; /* in files.open; files.lock */
+	struct list entry;  /* in files.open, files.gone, or neither; files.lock */
+	struct list bucket; /* in files.by_token while in files.open */
 	struct node *node;
 	uint64_t token;
 	_Atomic unsigned int refs; /* the list's, and calls in progress */
@@ -49,50 +59,83 @@ struct open_file {
 
 struct files {
 	struct session *session;
-	pthread_mutex_t lock; /* list and tokens; held over a few fcntl calls on our own descriptors */
-	struct list open;
-	size_t count;
+	/* Lists, tokens and counts; held over a few calls on our own descriptors. */
+	pthread_mutex_t lock;
+	pthread_cond_t closed; /* something left `closing` */
+	struct list closing;   /* devices being released, oldest first: struct closing */
+	uint64_t next_closing;
+	struct list open[2]; /* as far as we know; by node kind */
+	struct list by_token[BUCKETS];
+	struct list gone; /* closed by the program, to be released */
 	uint64_t next_token;
 	int inotify;
 	struct swiommu_hooks hooks;
 	struct files_orphans orphans; /* lock */
+	pthread_t sweeper;
+	int stop; /* eventfd: the sweeper is to end */
 };
+
+/* On the stack of the thread that releases. */
+struct closing {
+	struct list entry;
+	uint64_t number;
+};
+
+static void *sweeper(void *arg);
+
+static int watch_nodes(struct files *f)
+{
+	struct session *s = f->session;
+	char path[40];
+
+	for (size_t i = 0; i < s->nr_nodes; i++) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", s->nodes[i].fd);
+		if (inotify_add_watch(f->inotify, path, IN_CLOSE) < 0)
+			return -errno;
+	}
+	return 0;
+}
 
 int files_create(struct session *s, struct files **out)
 {
 	struct files *f = swi_new(struct files);
-	char path[40];
 	int rc;
 
 	if (!f)
 		return -ENOMEM;
 	f->session = s;
 	f->next_token = 1ull << TOKEN_SHIFT;
-	list_init(&f->open);
+	list_init(&f->open[NODE_IOMMU]);
+	list_init(&f->open[NODE_VFIO_CDEV]);
+	list_init(&f->gone);
+	list_init(&f->closing);
+	for (size_t i = 0; i < BUCKETS; i++)
+		list_init(&f->by_token[i]);
 	pthread_mutex_init(&f->lock, NULL);
+	pthread_cond_init(&f->closed, NULL);
 	session_hooks(s, &f->hooks);
 	f->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	if (f->inotify < 0) {
-		rc = -errno;
+	f->stop = eventfd(0, EFD_CLOEXEC);
+	rc = f->inotify < 0 || f->stop < 0 ? -errno : watch_nodes(f);
+	if (!rc)
+		rc = -pthread_create(&f->sweeper, NULL, sweeper, f);
+	if (rc)
 		goto fail;
-	}
-	for (size_t i = 0; i < s->nr_nodes; i++) {
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", s->nodes[i].fd);
-		if (inotify_add_watch(f->inotify, path, IN_CLOSE) < 0) {
-			rc = -errno;
-			close(f->inotify);
-			goto fail;
-		}
-	}
 	*out = f;
 	return 0;
 fail:
+	if (f->stop >= 0)
+		close(f->stop);
+	if (f->inotify >= 0)
+		close(f->inotify);
+	pthread_cond_destroy(&f->closed);
 	pthread_mutex_destroy(&f->lock);
 	swi_free(f);
 	return rc;
 }
 
-/* ---- tokens --------------------------------------------------------------------------------------- */
+/* ---- tokens ------------------------------------------------------------------------------------
+ */
 
 static struct flock token_lock(uint64_t token, short type)
 {
@@ -118,39 +161,103 @@ static int give_token(int fd, uint64_t token)
 	bool writable = (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDONLY;
 	struct flock lk = token_lock(token, writable ? F_WRLCK : F_RDLCK);
 
-	if (fcntl(fd, F_OFD_SETLK, &lk))
-		return -errno;
-	if (lseek(fd, token, SEEK_SET) < 0 || fcntl(fd, F_SETSIG, SIGIO))
+	if (fcntl(fd, F_OFD_SETLK, &lk) || lseek(fd, token, SEEK_SET) < 0)
 		return -errno;
 	return 0;
 }
 
-/* The known open file of a description, or NULL. Files locked. */
-static struct open_file *find_locked(struct files *f, struct node *node, int fd)
+static struct list *bucket_of(struct files *f, uint64_t token)
 {
-	off_t pos = lseek(fd, 0, SEEK_CUR);
-	uint64_t hint = pos < 0 ? 0 : (uint64_t)pos >> TOKEN_SHIFT << TOKEN_SHIFT;
-	struct list *pos_entry;
-	struct open_file *file;
+	return &f->by_token[(token >> TOKEN_SHIFT) % BUCKETS];
+}
 
-	if (fcntl(fd, F_GETSIG) != SIGIO)
-		return NULL;
-	list_for_each(pos_entry, &f->open) {
-		file = list_entry(pos_entry, struct open_file, entry);
-		if (file->node == node && file->token == hint && owns_token(file, fd))
+static struct open_file *by_token_locked(struct files *f, struct node *node, uint64_t token)
+{
+	struct list *pos;
+
+	list_for_each (pos, bucket_of(f, token)) {
+		struct open_file *file = list_entry(pos, struct open_file, bucket);
+
+		if (file->node == node && file->token == token)
 			return file;
-	}
-	list_for_each(pos_entry, &f->open) {
-		file = list_entry(pos_entry, struct open_file, entry);
-		if (file->node != node || !owns_token(file, fd))
-			continue;
-		(void)!lseek(fd, file->token, SEEK_SET);
-		return file;
 	}
 	return NULL;
 }
 
-/* ---- life ----------------------------------------------------------------------------------------- */
+/* The range of a line such as "lock:\t1: OFDLCK  ADVISORY  WRITE -1 00:2d:3 1048576 1048576" (or
+ * "EOF"). */
+static bool parse_lock(const char *line, uint64_t *first, uint64_t *last)
+{
+	const char *at;
+	char *end;
+
+	if (strncmp(line, "lock:", 5) || !strstr(line, "OFDLCK"))
+		return false;
+	at = strrchr(line, ' ');
+	*last = strtoull(at + 1, &end, 10);
+	if (end == at + 1)
+		*last = UINT64_MAX;
+	while (at > line && at[-1] != ' ')
+		at--;
+	*first = strtoull(at, NULL, 10);
+	return true;
+}
+
+static struct open_file *in_range_locked(struct files *f, struct node *node, uint64_t first,
+					 uint64_t last)
+{
+	struct list *pos;
+
+	if (first == last)
+		return by_token_locked(f, node, first);
+	/* The program has set locks of its own, and the kernel has joined them with ours. */
+	list_for_each (pos, &f->open[node->kind]) {
+		struct open_file *file = list_entry(pos, struct open_file, entry);
+
+		if (file->node == node && file->token >= first && file->token <= last)
+			return file;
+	}
+	return NULL;
+}
+
+/* The known open file of a description whose position says nothing, by the locks that it owns; *out
+ * NULL: none. */
+static int find_by_locks_locked(struct files *f, struct node *node, int fd, struct open_file **out)
+{
+	char path[40], line[256];
+	uint64_t first, last;
+	FILE *info;
+
+	*out = NULL;
+	if (list_empty(&f->open[node->kind]))
+		return 0;
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	info = fopen(path, "re");
+	if (!info)
+		return errno == EMFILE || errno == ENFILE ? -ENOMEM : -errno;
+	while (!*out && fgets(line, sizeof(line), info))
+		if (parse_lock(line, &first, &last))
+			*out = in_range_locked(f, node, first, last);
+	fclose(info);
+	if (*out)
+		(void)!lseek(fd, (*out)->token, SEEK_SET);
+	return 0;
+}
+
+/* The known open file of a description; *out NULL: it is new. */
+static int find_locked(struct files *f, struct node *node, int fd, struct open_file **out)
+{
+	off_t pos = lseek(fd, 0, SEEK_CUR);
+
+	*out = pos <= 0 ? NULL
+			: by_token_locked(f, node, (uint64_t)pos >> TOKEN_SHIFT << TOKEN_SHIFT);
+	if (*out && owns_token(*out, fd))
+		return 0;
+	return find_by_locks_locked(f, node, fd, out);
+}
+
+/* ---- life --------------------------------------------------------------------------------------
+ */
 
 static struct node *find_node(struct session *s, int fd)
 {
@@ -166,6 +273,8 @@ static struct node *find_node(struct session *s, int fd)
 
 static int create_locked(struct files *f, struct node *node, int fd, struct open_file **out)
 {
+	struct swiommu_options options = {.hooks = f->hooks, .accounts = f->session->accounts,
+					  .test_abi = f->session->mocks};
 	struct open_file *file = swi_new(struct open_file);
 	int rc;
 
@@ -174,7 +283,7 @@ static int create_locked(struct files *f, struct node *node, int fd, struct open
 	file->node = node;
 	file->token = f->next_token;
 	file->refs = 1;
-	rc = node->kind == NODE_IOMMU ? swiommu_open(&f->hooks, &file->ctx)
+	rc = node->kind == NODE_IOMMU ? swiommu_open_with(&options, &file->ctx)
 				      : vfio_file_open(node->device->dev, &file->vfio);
 	if (rc)
 		goto free;
@@ -182,8 +291,8 @@ static int create_locked(struct files *f, struct node *node, int fd, struct open
 	if (rc)
 		goto close;
 	f->next_token += 1ull << TOKEN_SHIFT;
-	list_add(&f->open, &file->entry);
-	f->count++;
+	list_add(&f->open[node->kind], &file->entry);
+	list_add(bucket_of(f, file->token), &file->bucket);
 	*out = file;
 	return 0;
 close:
@@ -200,13 +309,13 @@ int files_get(struct files *f, int fd, pid_t user, struct open_file **out)
 {
 	struct node *node = find_node(f->session, fd);
 	struct open_file *file;
-	int rc = 0;
+	int rc;
 
 	if (!node)
 		return -ENODEV;
 	pthread_mutex_lock(&f->lock);
-	file = find_locked(f, node, fd);
-	if (!file)
+	rc = find_locked(f, node, fd, &file);
+	if (!rc && !file)
 		rc = create_locked(f, node, fd, &file);
 	if (!rc) {
 		file->refs++;
@@ -247,7 +356,8 @@ struct vfio_file *open_file_vfio(struct open_file *file)
 	return file->vfio;
 }
 
-/* Whether a thread has ended (perhaps not been reaped yet). Only for reports: its number may be another's by now. */
+/* Whether a thread has ended (perhaps not been reaped yet). Only for reports: its number may be
+ * another's by now. */
 static bool has_ended(pid_t tid)
 {
 	char path[40], buf[256], *at;
@@ -277,74 +387,163 @@ static void count_orphan_locked(struct files *f, struct open_file *file)
 		f->orphans.devices++;
 }
 
-/* Moves the open files that are gone (all of them, if `force`) to `gone`. */
-static size_t collect_gone(struct files *f, bool force, struct list *gone)
+static bool is_closed(struct open_file *file)
+{
+	return !locked_by_other(file->node->fd, file->token);
+}
+
+static void to_gone_locked(struct files *f, struct open_file *file)
+{
+	list_del(&file->entry);
+	list_del(&file->bucket);
+	list_add_tail(&f->gone, &file->entry);
+	count_orphan_locked(f, file);
+}
+
+/* Moves the files that the program has closed to files.gone; all, if `force`. */
+static void collect_gone_locked(struct files *f, bool force)
 {
 	struct list *pos, *tmp;
-	size_t left;
 
-	pthread_mutex_lock(&f->lock);
-	list_for_each_safe(pos, tmp, &f->open) {
+	for (size_t kind = 0; kind < ARRAY_SIZE(f->open); kind++)
+		list_for_each_safe (pos, tmp, &f->open[kind]) {
+			struct open_file *file = list_entry(pos, struct open_file, entry);
+
+			if (force || is_closed(file))
+				to_gone_locked(f, file);
+		}
+}
+
+static struct open_file *take_gone_locked(struct files *f, bool only_devices)
+{
+	struct list *pos;
+
+	list_for_each (pos, &f->gone) {
 		struct open_file *file = list_entry(pos, struct open_file, entry);
 
-		if (!force && locked_by_other(file->node->fd, file->token))
+		if (only_devices && !file->vfio)
 			continue;
 		list_del(&file->entry);
-		list_add_tail(gone, &file->entry);
-		f->count--;
-		count_orphan_locked(f, file);
+		return file;
 	}
-	left = f->count;
+	return NULL;
+}
+
+static void release_gone_locked(struct files *f, bool only_devices)
+{
+	struct open_file *file;
+	struct closing c;
+
+	while ((file = take_gone_locked(f, only_devices))) {
+		list_init(&c.entry);
+		c.number = f->next_closing++;
+		if (file->vfio || f->session->mocks)
+			list_add_tail(&f->closing, &c.entry);
+		pthread_mutex_unlock(&f->lock);
+		open_file_put(
+			file); /* if a call on it is in progress, that call's end is the file's */
+		pthread_mutex_lock(&f->lock);
+		list_del(&c.entry);
+		pthread_cond_broadcast(&f->closed);
+	}
+}
+
+/* Waits for the releases that have begun so far, but not for later ones: there may be no end of
+ * them. */
+static void wait_closing_locked(struct files *f)
+{
+	uint64_t end = f->next_closing;
+
+	while (!list_empty(&f->closing) &&
+	       list_entry(f->closing.next, struct closing, entry)->number < end)
+		pthread_cond_wait(&f->closed, &f->lock);
+}
+
+static void sweep(struct files *f, bool force)
+{
+	pthread_mutex_lock(&f->lock);
+	collect_gone_locked(f, force);
+	release_gone_locked(f, false);
 	pthread_mutex_unlock(&f->lock);
-	return left;
 }
 
-static size_t release(struct files *f, bool force)
+void files_settle(struct files *f)
 {
-	struct list gone = LIST_INIT(gone);
-	size_t left = collect_gone(f, force, &gone);
+	struct list *pos, *tmp;
 
-	/* Out of the lock: closing a device waits for its DMA. */
-	while (!list_empty(&gone)) {
-		struct open_file *file = list_entry(gone.next, struct open_file, entry);
+	pthread_mutex_lock(&f->lock);
+	list_for_each_safe (pos, tmp, &f->open[NODE_VFIO_CDEV]) {
+		struct open_file *file = list_entry(pos, struct open_file, entry);
 
-		list_del(&file->entry);
-		open_file_put(file);
+		if (vfio_file_is_bound(file->vfio) && is_closed(file))
+			to_gone_locked(f, file);
 	}
-	return left;
-}
-
-size_t files_sweep(struct files *f)
-{
-	return release(f, false);
+	if (f->session->mocks)
+		collect_gone_locked(f, false);
+	release_gone_locked(f, !f->session->mocks);
+	wait_closing_locked(f);
+	pthread_mutex_unlock(&f->lock);
 }
 
 void files_get_orphans(struct files *f, struct files_orphans *out)
 {
 	pthread_mutex_lock(&f->lock);
+	collect_gone_locked(f, false);
 	*out = f->orphans;
 	pthread_mutex_unlock(&f->lock);
 }
 
-int files_event_fd(struct files *f)
-{
-	return f->inotify;
-}
+/* ---- the sweeper -------------------------------------------------------------------------------
+ */
 
-void files_drain(struct files *f)
+/* At 50 us, 200 us ... 0.8 s after the event. */
+#define SWEEPS_AFTER_CLOSE 8
+
+static void drain(int fd)
 {
 	char buf[4096];
 
-	while (read(f->inotify, buf, sizeof(buf)) > 0)
+	while (read(fd, buf, sizeof(buf)) > 0)
 		;
+}
+
+static void *sweeper(void *arg)
+{
+	struct files *f = arg;
+	struct pollfd fds[] = {{.fd = f->inotify, .events = POLLIN},
+			       {.fd = f->stop, .events = POLLIN},
+			       {.fd = swiommu_files_fd(f->session->given), .events = POLLIN}};
+	unsigned int again = 0; /* sweeps still to do after a close, at growing distance */
+	struct timespec timeout = {0};
+
+	for (;;) {
+		timeout.tv_nsec = 50000l << 2 * (SWEEPS_AFTER_CLOSE - again);
+		if (ppoll(fds, ARRAY_SIZE(fds), again ? &timeout : NULL, NULL) < 0)
+			continue;
+		if (fds[1].revents)
+			return NULL;
+		if (fds[2].revents)
+			swiommu_files_sweep(f->session->given);
+		if (fds[0].revents) {
+			drain(f->inotify);
+			again = SWEEPS_AFTER_CLOSE;
+		} else if (again) {
+			again--;
+		}
+		sweep(f, false);
+	}
 }
 
 void files_destroy(struct files *f)
 {
 	if (!f)
 		return;
-	release(f, true);
+	(void)!write(f->stop, &(uint64_t){1}, sizeof(uint64_t));
+	pthread_join(f->sweeper, NULL);
+	sweep(f, true);
+	close(f->stop);
 	close(f->inotify);
+	pthread_cond_destroy(&f->closed);
 	pthread_mutex_destroy(&f->lock);
 	swi_free(f);
 }

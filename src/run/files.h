@@ -3,21 +3,22 @@
 #define SWIOMMU_RUN_FILES_H
 
 /*
- * The program's open files on our nodes: what each one is, and when it is gone. See files.c for how an open file is
- * recognised through dup, fork, exec and SCM_RIGHTS.
+ * The program's open files on our nodes: what each one is, and when it is gone. See files.c for how
+ * an open file is recognised through dup, fork, exec and SCM_RIGHTS.
  */
 
 #include "run/session.h"
 
 struct open_file;
 
+/* Starts a thread. -ENOMEM, -EMFILE and others. */
 int files_create(struct session *s, struct files **out);
-/* Every open file is released first. */
+/* Every open file is released first; no call may be in progress. */
 void files_destroy(struct files *f);
 
 /*
- * The open file behind a duplicate of the program's descriptor, made known if this is its first use; with a reference.
- * `user` is the thread that uses it. -ENODEV: not one of our nodes; -ENOMEM.
+ * The open file behind a duplicate of the program's descriptor, made known if this is its first
+ * use; with a reference. `user` is the thread that uses it. -ENODEV: not one of our nodes; -ENOMEM.
  */
 int files_get(struct files *f, int fd, pid_t user, struct open_file **out);
 void open_file_put(struct open_file *file);
@@ -27,13 +28,15 @@ const struct node *open_file_node(const struct open_file *file);
 int open_file_ctx(struct open_file *file, struct iommufd_ctx **out);
 struct vfio_file *open_file_vfio(struct open_file *file); /* NULL for other nodes */
 
-/* Releases every open file whose last reference in the program has gone. Returns how many are left. */
-size_t files_sweep(struct files *f);
-/* Becomes readable when some open file on a node was closed; drained by files_closed(). */
-int files_event_fd(struct files *f);
-void files_drain(struct files *f);
+/*
+ * Completes the release of the devices that the program has closed so far, so that they hinder
+ * nobody. What else it has closed is released a moment later by a thread of `f`; with the test ABI,
+ * which can ask what is pinned, it is all released here.
+ */
+void files_settle(struct files *f);
 
-/* Open files that went because the process that used them last had ended, not because it closed them. */
+/* Open files that went because the process that used them last had ended, not because it closed
+ * them. */
 struct files_orphans {
 	size_t contexts, devices; /* of the devices, those that were bound */
 };

@@ -7,6 +7,8 @@
  *	          type, because /dev/iommu answers those with EFAULT before ENOTTY
  *   pread,     positions that a device file can mean: a region index is in bits 40 and up, and
  *   pwrite     BAR 0 is at position 0, so small positions are trapped up to the largest BAR 0
+ *   open,      only with --test-abi, some of whose files exist only while they are open; then
+ *   openat     also pread and pwrite at position 0
  *   mmap       shared mappings of files (the dynamic loader's are private)
  *
  * libseccomp compiles the rules; the program is loaded by hand because its version in Debian 12
@@ -75,6 +77,13 @@ static int add_mmap_rules(scmp_filter_ctx ctx)
 		SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_SHARED | MAP_ANONYMOUS, MAP_SHARED));
 }
 
+static int add_open_rules(scmp_filter_ctx ctx)
+{
+	int rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(open), 0);
+
+	return rc ? rc : seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(openat), 0);
+}
+
 /* libseccomp can only write the program to a file. */
 static int export_program(scmp_filter_ctx ctx, struct run_filter *out)
 {
@@ -106,7 +115,7 @@ out:
 	return rc;
 }
 
-int run_filter_build(uint64_t bar0_limit, struct run_filter *out)
+int run_filter_build(uint64_t bar0_limit, bool opens, struct run_filter *out)
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
 	int rc;
@@ -121,6 +130,8 @@ int run_filter_build(uint64_t bar0_limit, struct run_filter *out)
 		rc = add_position_rules(ctx, bar0_limit);
 	if (!rc)
 		rc = add_mmap_rules(ctx);
+	if (!rc && opens)
+		rc = add_open_rules(ctx);
 	if (!rc)
 		rc = export_program(ctx, out);
 	seccomp_release(ctx);

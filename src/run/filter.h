@@ -13,14 +13,17 @@ struct run_filter {
 	unsigned short length; /* instructions */
 };
 
-/* Positions below `bar0_limit`, and from 2^40 on, are registers of some device. -ENOMEM and others. */
-int run_filter_build(uint64_t bar0_limit, struct run_filter *out);
+/* Positions below `bar0_limit`, and from 2^40 on, are registers of some device; `opens`:
+ * every opening of a file is trapped too. -ENOMEM and others.
+ */
+int run_filter_build(uint64_t bar0_limit, bool opens, struct run_filter *out);
 void run_filter_free(struct run_filter *f);
 
 /*
- * Installs it for the calling thread and everything it starts; returns the listener or a negative errno: -EBUSY
- * somebody else listens already, -EACCES no right to, -EINVAL/-ENOSYS not supported. *restartable: the kernel lacks
- * SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, so a signal may repeat a call.
+ * Installs it for the calling thread and everything it starts; returns the listener or a negative
+ * errno: -EBUSY somebody else listens already, -EACCES no right to, -EINVAL/-ENOSYS not supported.
+ * *restartable: the kernel lacks SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, so a signal may repeat a
+ * call.
  */
 int run_filter_install(const struct run_filter *f, bool *restartable);
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * Launching. The child makes its namespaces and tree, opens each node once and installs the filter, then sends
- * the listener and those descriptors to the supervisor in one message and waits. When the supervisor
- * serves notifications it says go, and the child execs; its end of the channel closes on exec, so
- * end-of-file means success and an errno means failure.
+ * Launching. The child makes its namespaces and tree, opens each node once and installs the filter,
+ * then sends the listener and those descriptors to the supervisor in one message and waits. When
+ * the supervisor serves notifications it says go, and the child execs; its end of the channel
+ * closes on exec, so end-of-file means success and an errno means failure.
  *
  * The descriptors on the nodes are our own open files (for lock queries and inotify); the program
  * never sees them.
@@ -36,7 +36,8 @@ struct report {
 	struct tree_error err;
 };
 
-/* ---- the child ------------------------------------------------------------------------------------- */
+/* ---- the child ---------------------------------------------------------------------------------
+ */
 
 static void send_report(int channel, const struct report *r, const int *fds, size_t nr_fds)
 {
@@ -88,7 +89,8 @@ static int install_filter(const struct run_filter *filter, struct report *r)
 		fd = run_filter_install(filter, &r->restartable);
 	if (fd == -EBUSY)
 		snprintf(r->err.what, sizeof(r->err.what),
-			 "another supervisor listens to this process' system calls already: swiommu cannot run inside "
+			 "another supervisor listens to this process' system calls already: "
+			 "swiommu cannot run inside "
 			 "swiommu or a container manager that uses seccomp user notification");
 	else if (fd < 0)
 		snprintf(r->err.what, sizeof(r->err.what),
@@ -117,11 +119,14 @@ static void child_main(struct session *s, char **argv, int channel, const struct
 	if (rc)
 		child_fail(channel, &r, rc);
 	umask(old_umask);
+	/* Without its supervisor the program has no devices: it is asked to end. */
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	fds[0] = install_filter(filter, &r);
 	if (fds[0] < 0)
 		child_fail(channel, &r, fds[0]);
 	send_report(channel, &r, fds, s->nr_nodes + 1);
-	/* The listener must live in the supervisor only: if that dies, our calls fail instead of hanging. */
+	/* The listener must live in the supervisor only: if that dies, our calls fail instead of
+	 * hanging. */
 	for (size_t i = 0; i <= s->nr_nodes; i++)
 		close(fds[i]);
 	if (read(channel, &go, 1) != 1)
@@ -133,7 +138,8 @@ static void child_main(struct session *s, char **argv, int channel, const struct
 	_exit(rc == ENOENT ? 127 : 126);
 }
 
-/* ---- the parent ------------------------------------------------------------------------------------ */
+/* ---- the parent --------------------------------------------------------------------------------
+ */
 
 static int receive_report(int channel, struct report *r, int *fds, size_t *nr_fds)
 {
@@ -193,7 +199,9 @@ static int adopt_child(struct session *s, struct launched *l)
 		return r.error;
 	}
 	if (nr_fds != s->nr_nodes + 1) {
-		session_say(s, "descriptors were lost on the way from the child (limit on open files?)");
+		session_say(
+			s,
+			"descriptors were lost on the way from the child (limit on open files?)");
 		for (size_t i = 0; i < nr_fds; i++)
 			close(fds[i]);
 		return -EMFILE;
@@ -214,7 +222,8 @@ int launch_prepare(struct session *s, char **argv, struct launched *out)
 		session_say(s, "too many devices: at most %d", FDS_MAX - 2);
 		return -E2BIG;
 	}
-	rc = run_filter_build(session_bar0_limit(s), &filter);
+	/* The fail-nth files of the test ABI are written at position 0. */
+	rc = run_filter_build(SWI_MAX(session_bar0_limit(s), s->testabi ? 1 : 0), s->testabi, &filter);
 	if (rc) {
 		session_say(s, "cannot build the seccomp filter: %s", strerror(-rc));
 		return rc;

@@ -14,8 +14,9 @@ struct launched {
 };
 
 /*
- * Forks and prepares the program; it waits, filter installed, for launch_go(). Fills in session->listener and the nodes' fds.
- * 0, or a negative errno with a message printed and nothing left.
+ * Forks and prepares the program; it waits, filter installed, for launch_go(). Fills in
+ * session->listener and the nodes' fds. 0, or a negative errno with a message printed and nothing
+ * left.
  */
 int launch_prepare(struct session *s, char **argv, struct launched *out);
 /* Lets it exec. If that fails, a message is printed and the child ends with status 126 or 127. */

@@ -18,8 +18,10 @@
 
 #include "base/alloc.h"
 #include "mem/guard.h"
+#include "run/testabi.h"
 
-/* ---- talking ---------------------------------------------------------------------------------------- */
+/* ---- talking -----------------------------------------------------------------------------------
+ */
 
 void session_say(struct session *s, const char *fmt, ...)
 {
@@ -102,7 +104,8 @@ static void on_fault(void *data, const struct swiommu_fault *f)
 	if (d && !may_tell_fault(s, d, &hidden))
 		return;
 	if (hidden)
-		session_say(s, "%s: %llu more DMA faults were not shown", f->device, (unsigned long long)hidden);
+		session_say(s, "%s: %llu more DMA faults were not shown", f->device,
+			    (unsigned long long)hidden);
 	session_say(s, "%s: DMA fault: %s of %zu bytes at IOVA %#llx: %s%s%s", f->device,
 		    f->write ? "write" : "read", f->length, (unsigned long long)f->iova,
 		    fault_cause(f->error), f->nearest[0] ? "; " : "", f->nearest);
@@ -113,7 +116,8 @@ void session_hooks(struct session *s, struct swiommu_hooks *out)
 	*out = (struct swiommu_hooks){.log = on_ctx_log, .fault = on_fault, .data = s};
 }
 
-/* ---- places ------------------------------------------------------------------------------------------ */
+/* ---- places ------------------------------------------------------------------------------------
+ */
 
 /* "dddd:bb:dd.f" in hexadecimal, device at most 1f, function at most 7. */
 static bool valid_bdf(const char *bdf)
@@ -185,11 +189,13 @@ static unsigned int first_free_number(const char *dir, const char *prefix)
 	return next;
 }
 
-/* ---- devices ----------------------------------------------------------------------------------------- */
+/* ---- devices -----------------------------------------------------------------------------------
+ */
 
 #define SPEC_MAX 1024
 
-/* Splits "model,bdf=B,key=value" into its model, BDF and the rest. The buffers hold SPEC_MAX bytes. */
+/* Splits "model,bdf=B,key=value" into its model, BDF and the rest. The buffers hold SPEC_MAX bytes.
+ */
 static void split_spec(const char *spec, char *model, char *bdf, size_t bdf_size, char *options)
 {
 	const char *at = spec, *end;
@@ -276,7 +282,8 @@ static int make_nodes(struct session *s)
 
 		n->kind = NODE_VFIO_CDEV;
 		n->device = &s->devices[i];
-		snprintf(n->path, sizeof(n->path), "/dev/vfio/devices/vfio%u", s->devices[i].place.index);
+		snprintf(n->path, sizeof(n->path), "/dev/vfio/devices/vfio%u",
+			 s->devices[i].place.index);
 	}
 	s->nr_nodes = s->nr_devices + 1;
 	for (size_t i = 0; i < s->nr_nodes; i++)
@@ -297,14 +304,24 @@ static int open_log(struct session *s, const char *path)
 {
 	/* Our own copy: the program may close or redirect its standard error. */
 	s->log_fd = path ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644)
-			 : fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 100);
+			 : fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
 	if (s->log_fd >= 0)
 		return 0;
+	if (!path) { /* standard error is closed: nobody wants to hear, and its number may become
+			another file's */
+		s->log_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+		return s->log_fd < 0 ? -errno : 0;
+	}
 	s->log_fd = STDERR_FILENO;
-	if (!path)
-		return 0; /* standard error is closed: nobody wants to hear */
 	session_say(s, "--log %s: %s", path, strerror(errno));
 	return -errno;
+}
+
+static int create_test_abi(struct session *s)
+{
+	int rc = swiommu_test_abi_create(&s->mocks);
+
+	return rc ? rc : testabi_create(s, &s->testabi);
 }
 
 int session_create(const struct session_options *opt, struct session **out)
@@ -326,6 +343,17 @@ int session_create(const struct session_options *opt, struct session **out)
 	rc = mem_guard_install();
 	if (rc)
 		goto fail;
+	rc = swiommu_accounts_create(&s->accounts);
+	if (rc)
+		goto fail;
+	rc = swiommu_files_create(&s->given);
+	if (rc)
+		goto fail;
+	if (opt->test_abi) {
+		rc = create_test_abi(s);
+		if (rc)
+			goto fail;
+	}
 	if (opt->nr_devices) {
 		s->devices = swi_zalloc(opt->nr_devices * sizeof(*s->devices));
 		if (!s->devices) {
@@ -363,6 +391,10 @@ void session_destroy(struct session *s)
 		iommu_group_fini(&s->devices[i].group);
 	}
 	swi_free(s->devices);
+	swiommu_files_destroy(s->given);
+	testabi_destroy(s->testabi);
+	swiommu_test_abi_destroy(s->mocks);
+	swiommu_accounts_put(s->accounts);
 	if (s->listener >= 0)
 		close(s->listener);
 	if (s->log_fd > STDERR_FILENO)

@@ -23,7 +23,8 @@ struct session_device {
 	struct vfio_device *dev;
 	struct vfio_device_place place;
 	struct iommu_group group;
-	unsigned int faults_told; /* how many fault lines were printed in the current second; log_lock */
+	unsigned int
+		faults_told; /* how many fault lines were printed in the current second; log_lock */
 	int64_t faults_second;
 	uint64_t faults_hidden;
 };
@@ -41,18 +42,25 @@ struct node {
 	ino_t st_ino;
 };
 
+struct calls;
 struct files;
 struct workers;
+struct testabi;
 
 struct session {
 	struct session_device *devices;
 	size_t nr_devices;
 	struct node *nodes;
 	size_t nr_nodes;
+	struct calls *calls;
 	struct files *files;
+	struct mem_accounts *accounts; /* of pinned memory, for all contexts */
 	struct workers *workers;
 	struct swi_log log;
 	pthread_mutex_t log_lock;
+	struct swiommu_files *given; /* files that the engine has given to the program */
+	struct swiommu_test_abi *mocks; /* IOMMU_TEST_CMD is answered; NULL: it is not */
+	struct testabi *testabi;	/* and what else --test-abi brings */
 	int log_fd;	   /* where our own lines go */
 	bool explain;	   /* tell the reason of every failing call */
 	bool wait;	   /* outlive the program until its last descendant has gone */
@@ -63,7 +71,7 @@ struct session {
 struct session_options {
 	const char **devices; /* "model[,bdf=B][,key=value]..." */
 	size_t nr_devices;
-	bool explain, wait;
+	bool explain, wait, test_abi;
 	const char *log_path; /* NULL: standard error */
 };
 
@@ -72,8 +80,8 @@ int session_create(const struct session_options *opt, struct session **out);
 void session_destroy(struct session *s);
 
 /*
- * Runs argv under the session and returns the status that the caller should end with, as waitpid() gives it; or a negative
- * errno with a message printed when the program could not be started.
+ * Runs argv under the session and returns the status that the caller should end with, as waitpid()
+ * gives it; or a negative errno with a message printed when the program could not be started.
  */
 int session_run(struct session *s, char **argv, int *wait_status);
 

@@ -2,26 +2,32 @@
 /*
  * The supervisor's main thread: from launch to exit status.
  *
- * It waits in one poll for signals, for closed files of the program and for the end of the last
- * process under the filter; the workers do the rest. It is a child subreaper, so every descendant of
- * the program becomes its child sooner or later and none is lost.
+ * It waits for signals, the end of children among them; the workers and the sweeper of files.c do
+ * the rest. It is a child subreaper, so every descendant of the program becomes its child sooner or
+ * later and none is lost.
  *
- * Signals. A key at the terminal (SIGINT, SIGQUIT, SIGHUP) reaches the program by itself, being in the same process
- * group; one that somebody sent to us alone is passed on. Our own end mirrors the program's.
+ * Signals. A key at the terminal (SIGINT, SIGQUIT, SIGHUP) reaches the program by itself, being in
+ * the same process group; one that somebody sent to us is passed on. (Who signals the whole group
+ * with kill() makes the program see it twice: the kernel does not tell us that it was meant for
+ * all.) Once the program has ended, a signal hastens the end of what it left behind. Our own end
+ * mirrors the program's.
  */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "run/calls.h"
 #include "run/dispatch.h"
 #include "run/files.h"
 #include "run/launch.h"
@@ -31,15 +37,11 @@ struct supervision {
 	pid_t main_pid;
 	int main_status;
 	bool main_gone;
-	bool no_children;   /* every descendant has been reaped */
-	int64_t ask_at;	    /* when to send the next signal to leftover processes, ms; 0 = not ending */
+	bool no_children; /* every descendant has been reaped */
+	int64_t ask_at; /* when to send the next signal to leftover processes, ms; 0 = not ending */
 	unsigned int asked; /* how often they were signalled */
-	unsigned int sweeps; /* sweeps still to do after a close, at growing distance */
-	int64_t sweep_at;
 	int signals;
 };
-
-#define SWEEPS_AFTER_CLOSE 6
 
 static int64_t now_ms(void)
 {
@@ -49,7 +51,8 @@ static int64_t now_ms(void)
 	return t.tv_sec * 1000ll + t.tv_nsec / 1000000;
 }
 
-/* ---- children --------------------------------------------------------------------------------------- */
+/* ---- children ----------------------------------------------------------------------------------
+ */
 
 static void reap(struct supervision *v)
 {
@@ -124,7 +127,8 @@ static void end_leftovers(struct supervision *v)
 		n = signal_children(SIGTERM);
 		signal_children(SIGCONT);
 		if (n)
-			session_say(v->s, "the program has ended; ending %u process%s it left behind", n,
+			session_say(v->s,
+				    "the program has ended; ending %u process%s it left behind", n,
 				    n == 1 ? "" : "es");
 	} else {
 		signal_children(SIGKILL);
@@ -132,7 +136,17 @@ static void end_leftovers(struct supervision *v)
 	v->ask_at = now_ms() + (v->asked++ ? KILL_EVERY_MS : GRACE_MS);
 }
 
-/* ---- events ------------------------------------------------------------------------------------------ */
+/* ---- events ------------------------------------------------------------------------------------
+ */
+
+/* The program has ended, and somebody wants us to end too: no more waiting, no more grace. */
+static void hasten(struct supervision *v, int sig)
+{
+	if (sig != SIGINT && sig != SIGTERM && sig != SIGHUP && sig != SIGQUIT)
+		return;
+	v->ask_at = 0;
+	v->s->wait = false;
+}
 
 static void on_signals(struct supervision *v)
 {
@@ -141,58 +155,28 @@ static void on_signals(struct supervision *v)
 	while (read(v->signals, &si, sizeof(si)) == sizeof(si)) {
 		if (si.ssi_signo == SIGCHLD)
 			reap(v);
-		else if (si.ssi_code != SI_KERNEL && !v->main_gone)
+		else if (v->main_gone)
+			hasten(v, si.ssi_signo);
+		else if (si.ssi_code != SI_KERNEL)
 			kill(v->main_pid, si.ssi_signo);
 	}
 }
 
-/* A file was closed: sweep now and a few times more, since the event comes just before the lock goes. */
-static void on_close(struct supervision *v)
-{
-	files_drain(v->s->files);
-	files_sweep(v->s->files);
-	v->sweeps = SWEEPS_AFTER_CLOSE;
-	v->sweep_at = now_ms() + 1;
-}
-
-static void sweep_again(struct supervision *v)
-{
-	if (!v->sweeps || now_ms() < v->sweep_at)
-		return;
-	files_sweep(v->s->files);
-	v->sweeps--;
-	v->sweep_at = now_ms() + (1ll << 2 * (SWEEPS_AFTER_CLOSE - v->sweeps));
-}
-
 static int next_timeout(const struct supervision *v)
 {
-	int64_t at = INT64_MAX, now = now_ms();
-
-	if (v->sweeps)
-		at = v->sweep_at;
-	if (v->main_gone && !v->s->wait)
-		at = SWI_MIN(at, v->ask_at);
-	return at == INT64_MAX ? -1 : (int)SWI_MAX(at - now, 0);
+	return v->main_gone && !v->s->wait ? (int)SWI_MAX(v->ask_at - now_ms(), 0) : -1;
 }
 
 static void supervise(struct supervision *v)
 {
-	struct pollfd fds[] = {
-		{.fd = v->signals, .events = POLLIN},
-		{.fd = files_event_fd(v->s->files), .events = POLLIN},
-	};
+	struct pollfd fd = {.fd = v->signals, .events = POLLIN};
 
 	reap(v);
 	while (!v->no_children) {
 		if (v->main_gone && !v->s->wait)
 			end_leftovers(v);
-		if (poll(fds, ARRAY_SIZE(fds), next_timeout(v)) < 0 && errno != EINTR)
-			break;
-		if (fds[0].revents)
+		if (poll(&fd, 1, next_timeout(v)) > 0)
 			on_signals(v);
-		if (fds[1].revents)
-			on_close(v);
-		sweep_again(v);
 		reap(v);
 	}
 }
@@ -200,8 +184,13 @@ static void supervise(struct supervision *v)
 static int block_signals(sigset_t *old)
 {
 	static const int signals[] = {SIGINT,  SIGQUIT, SIGTERM, SIGHUP,  SIGUSR1,
-				      SIGUSR2, SIGALRM, SIGPIPE, SIGCHLD, SIGWINCH};
+				      SIGUSR2, SIGALRM, SIGCHLD, SIGWINCH};
 	sigset_t set;
+
+	/* The program has what we were started with; for us, messages nobody reads and ends that
+	 * nobody waits for. */
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_DFL);
 
 	sigemptyset(&set);
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
@@ -210,26 +199,62 @@ static int block_signals(sigset_t *old)
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* What a program left open when it ended has been released; that is told if it did not end by itself. */
+/* What a program left open when it ended has been released; that is told if it did not end by
+ * itself. */
 static void tell_end(struct supervision *v)
 {
 	struct files_orphans o;
 
-	files_sweep(v->s->files);
 	files_get_orphans(v->s->files, &o);
 	if (!WIFSIGNALED(v->main_status) || !(o.contexts + o.devices))
 		return;
-	session_say(v->s, "the program was ended by signal %d (%s); released what it held: %zu iommufd context%s, %zu device%s",
+	session_say(v->s,
+		    "the program was ended by signal %d (%s); released what it held: %zu iommufd "
+		    "context%s, %zu device%s",
 		    WTERMSIG(v->main_status), strsignal(WTERMSIG(v->main_status)), o.contexts,
 		    o.contexts == 1 ? "" : "s", o.devices, o.devices == 1 ? "" : "s");
+}
+
+/* The reader of the program's output must see its end when the program closes it, not when we do.
+ */
+static void detach_standard_files(const struct session *s)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null < 0)
+		return;
+	dup3(null, STDIN_FILENO, O_CLOEXEC);
+	dup3(null, STDOUT_FILENO, O_CLOEXEC);
+	/* Messages go to log_fd; what libraries and sanitizers say goes there too. */
+	if (s->log_fd != STDERR_FILENO)
+		dup3(s->log_fd, STDERR_FILENO, O_CLOEXEC);
+	if (null > STDERR_FILENO)
+		close(null);
+}
+
+/* A few descriptors for every process whose memory is mapped; the program keeps the limit that it
+ * was started with. */
+static void raise_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 static int run_launched(struct session *s, struct launched *l, char **argv, int *wait_status)
 {
 	struct supervision v = {.s = s, .main_pid = l->pid};
+	struct calls calls;
 	sigset_t old;
 	int rc;
 
+	calls_init(&calls);
+	s->calls = &calls;
+	detach_standard_files(s);
+	raise_file_limit();
 	v.signals = block_signals(&old);
 	if (v.signals < 0) {
 		rc = -errno;
@@ -242,7 +267,8 @@ static int run_launched(struct session *s, struct launched *l, char **argv, int 
 	if (rc)
 		goto destroy_files;
 	if (l->restartable)
-		session_say(s, "this kernel is older than 5.19: a signal handler of the program may repeat a call");
+		session_say(s, "this kernel is older than 5.19: a signal handler of the program "
+			       "may repeat a call");
 	launch_go(s, l, argv);
 	supervise(&v);
 	workers_stop(s->workers);
@@ -253,6 +279,7 @@ static int run_launched(struct session *s, struct launched *l, char **argv, int 
 	s->files = NULL;
 	close(v.signals);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	calls_fini(&calls);
 	return 0;
 
 destroy_files:
@@ -262,6 +289,7 @@ restore:
 	close(v.signals);
 abandon:
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	calls_fini(&calls);
 	session_say(s, "cannot serve the program: %s", strerror(-rc));
 	/* The child has not been let go: it ends when the channel closes. */
 	close(l->channel);

@@ -31,33 +31,69 @@ bool task_valid(struct task *t)
 	return !ioctl(t->session->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &t->notif_id);
 }
 
-/* ---- memory --------------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------------
+ */
 
-static int move(struct task *t, uint64_t remote, void *local, size_t len, bool write)
+static bool read_memory(struct task *t, void *dst, uint64_t from, size_t len, size_t *got)
 {
-	struct iovec liov = {local, len};
-	struct iovec riov = {(void *)(uintptr_t)remote, len};
-	ssize_t n;
+	struct iovec liov = {dst, len};
+	struct iovec riov = {(void *)(uintptr_t)from, len};
+	ssize_t n = process_vm_readv(t->tid, &liov, 1, &riov, 1, 0);
 
-	if (!len)
-		return 0;
-	if (write && !task_valid(t))
-		return -EFAULT;
-	n = write ? process_vm_writev(t->tid, &liov, 1, &riov, 1, 0)
-		  : process_vm_readv(t->tid, &liov, 1, &riov, 1, 0);
-	if (n < 0 || (size_t)n != len)
-		return -EFAULT;
-	return write || task_valid(t) ? 0 : -EFAULT;
+	*got = n < 0 ? 0 : n;
+	return *got && task_valid(t);
+}
+
+/*
+ * Most calls read a struct in two or three pieces: its size, its old part, the rest. The first
+ * piece brings the others along, as far as they are in the same page (touching another one might
+ * block or fail).
+ */
+static bool read_ahead(struct task *t, uint64_t from, size_t len)
+{
+	uint64_t page_left = -from & 4095;
+
+	if (from - t->ahead_at < t->ahead_len && len <= t->ahead_len - (from - t->ahead_at))
+		return true;
+	t->ahead_len = 0;
+	if (!page_left)
+		page_left = 4096;
+	if (len > SWI_MIN(page_left, sizeof(t->ahead)))
+		return false;
+	t->ahead_at = from;
+	if (!read_memory(t, t->ahead, from, SWI_MIN(page_left, sizeof(t->ahead)), &t->ahead_len))
+		t->ahead_len = 0;
+	return len <= t->ahead_len;
 }
 
 static int task_copy_in(struct swiommu_caller *c, void *dst, uint64_t uptr, size_t len)
 {
-	return move(task_of(c), uptr, dst, len, false);
+	struct task *t = task_of(c);
+	size_t got;
+
+	if (!len)
+		return 0;
+	if (read_ahead(t, uptr, len)) {
+		memcpy(dst, t->ahead + (uptr - t->ahead_at), len);
+		return 0;
+	}
+	return read_memory(t, dst, uptr, len, &got) && got == len ? 0 : -EFAULT;
 }
 
 static int task_copy_out(struct swiommu_caller *c, uint64_t uptr, const void *src, size_t len)
 {
-	return move(task_of(c), uptr, (void *)src, len, true);
+	struct task *t = task_of(c);
+	struct iovec liov = {(void *)src, len};
+	struct iovec riov = {(void *)(uintptr_t)uptr, len};
+	ssize_t n;
+
+	if (!len)
+		return 0;
+	t->ahead_len = 0;
+	if (!task_valid(t))
+		return -EFAULT;
+	n = process_vm_writev(t->tid, &liov, 1, &riov, 1, 0);
+	return n >= 0 && (size_t)n == len ? 0 : -EFAULT;
 }
 
 static int task_get_memory(struct swiommu_caller *c, struct mem_owner **out)
@@ -73,7 +109,8 @@ static int task_get_memory(struct swiommu_caller *c, struct mem_owner **out)
 	return -ESRCH;
 }
 
-/* ---- descriptors ---------------------------------------------------------------------------------- */
+/* ---- descriptors -------------------------------------------------------------------------------
+ */
 
 /* The value of a "Key:\t123" line of /proc/TID/status. */
 static int status_field(pid_t tid, const char *key, int base, unsigned long long *out)
@@ -98,52 +135,92 @@ static int status_field(pid_t tid, const char *key, int base, unsigned long long
 	return 0;
 }
 
-static int open_pidfd(pid_t tid)
+/* *keep: it is the thread's own. Before Linux 6.9 only processes have handles; threads nearly
+ * always share descriptors. */
+static int open_handle(pid_t tid, bool *keep)
 {
 	unsigned long long tgid;
 	int fd = syscall(SYS_pidfd_open, tid, PIDFD_THREAD);
 
+	*keep = fd >= 0;
 	if (fd >= 0 || errno != EINVAL)
 		return fd < 0 ? -errno : fd;
-	/* Before Linux 6.9 only processes have pidfds; threads nearly always share descriptors. */
 	if (status_field(tid, "\nTgid:", 10, &tgid))
 		return -ESRCH;
 	fd = syscall(SYS_pidfd_open, (pid_t)tgid, 0);
 	return fd < 0 ? -errno : fd;
 }
 
-static int task_pidfd(struct task *t)
+static void remember(struct task_cache *cache, pid_t tid, int pidfd)
 {
-	int fd;
+	unsigned int i;
 
-	if (t->pidfd >= 0)
-		return t->pidfd;
-	fd = open_pidfd(t->tid);
-	if (fd < 0)
-		return fd;
+	for (i = 0; i < TASK_HANDLES; i++)
+		if (cache->handles[i].tid == tid)
+			break;
+	if (i == TASK_HANDLES)
+		i = cache->next++ % TASK_HANDLES;
+	if (cache->handles[i].tid)
+		close(cache->handles[i].pidfd);
+	cache->handles[i].tid = tid;
+	cache->handles[i].pidfd = pidfd;
+}
+
+static int get_fd_anew(struct task *t, int fd)
+{
+	bool keep;
+	int copy, pidfd = open_handle(t->tid, &keep);
+
+	if (pidfd < 0)
+		return pidfd;
+	/* The thread was there all the time, so the handle is its own. */
 	if (!task_valid(t)) {
-		close(fd);
+		close(pidfd);
 		return -ESRCH;
 	}
-	t->pidfd = fd;
-	return fd;
+	copy = syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+	if (copy < 0)
+		copy = -errno;
+	if (keep)
+		remember(t->cache, t->tid, pidfd);
+	else
+		close(pidfd);
+	return copy;
+}
+
+static int get_fd(struct task *t, int fd)
+{
+	int copy;
+
+	for (unsigned int i = 0; i < TASK_HANDLES; i++) {
+		if (t->cache->handles[i].tid != t->tid)
+			continue;
+		copy = syscall(SYS_pidfd_getfd, t->cache->handles[i].pidfd, fd, 0);
+		if (copy >= 0)
+			return copy;
+		if (errno != ESRCH) /* else the id has passed to another thread */
+			return -errno;
+	}
+	return get_fd_anew(t, fd);
 }
 
 int task_dup_fd(struct task *t, int fd)
 {
-	int pidfd = task_pidfd(t);
-	int copy;
+	int copy = get_fd(t, fd);
 
-	if (pidfd < 0)
-		return pidfd;
-	copy = syscall(SYS_pidfd_getfd, pidfd, fd, 0);
-	if (copy < 0)
-		return -errno;
-	if (fcntl(copy, F_GETFL) & O_PATH) {
+	if (copy >= 0 && fcntl(copy, F_GETFL) & O_PATH) {
 		close(copy);
 		return -EBADF;
 	}
 	return copy;
+}
+
+void task_cache_clear(struct task_cache *cache)
+{
+	for (unsigned int i = 0; i < TASK_HANDLES; i++)
+		if (cache->handles[i].tid)
+			close(cache->handles[i].pidfd);
+	memset(cache, 0, sizeof(*cache));
 }
 
 static int task_get_fd(struct swiommu_caller *c, int fd, int *out_fd)
@@ -153,6 +230,22 @@ static int task_get_fd(struct swiommu_caller *c, int fd, int *out_fd)
 	if (copy < 0)
 		return copy;
 	*out_fd = copy;
+	return 0;
+}
+
+static int task_install_fd(struct swiommu_caller *c, int fd, int flags, int *out_fd)
+{
+	struct task *t = task_of(c);
+	struct seccomp_notif_addfd add = {
+		.id = t->notif_id,
+		.srcfd = fd,
+		.newfd_flags = flags & O_CLOEXEC,
+	};
+	int number = ioctl(t->session->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add);
+
+	if (number < 0)
+		return errno == ENOENT || errno == EINPROGRESS ? -ESRCH : -errno;
+	*out_fd = number;
 	return 0;
 }
 
@@ -174,7 +267,8 @@ static int task_get_ctx(struct swiommu_caller *c, int fd, struct iommufd_ctx **o
 	return rc;
 }
 
-/* ---- privileges ----------------------------------------------------------------------------------- */
+/* ---- privileges --------------------------------------------------------------------------------
+ */
 
 /* Capabilities count only in the initial user namespace; ours stands for it. */
 static bool same_user_ns(pid_t tid)
@@ -183,7 +277,8 @@ static bool same_user_ns(pid_t tid)
 	char path[40];
 
 	snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)tid);
-	return !stat("/proc/self/ns/user", &ours) && !stat(path, &theirs) && ours.st_ino == theirs.st_ino;
+	return !stat("/proc/self/ns/user", &ours) && !stat(path, &theirs) &&
+	       ours.st_ino == theirs.st_ino;
 }
 
 static bool task_capable(struct swiommu_caller *c, int cap)
@@ -196,7 +291,21 @@ static bool task_capable(struct swiommu_caller *c, int cap)
 	return (eff >> cap & 1) && same_user_ns(t->tid) && task_valid(t);
 }
 
-void task_init(struct task *t, struct session *s, pid_t tid, uint64_t notif_id)
+static int task_get_account(struct swiommu_caller *c, pid_t *process, uid_t *user)
+{
+	struct task *t = task_of(c);
+	unsigned long long tgid, uid;
+
+	if (status_field(t->tid, "\nTgid:", 10, &tgid) ||
+	    status_field(t->tid, "\nUid:", 10, &uid) || !task_valid(t))
+		return -ESRCH;
+	*process = (pid_t)tgid;
+	*user = (uid_t)uid; /* the first of four: the real one */
+	return 0;
+}
+
+void task_init(struct task *t, struct session *s, struct task_cache *cache, pid_t tid,
+	       uint64_t notif_id)
 {
 	static const struct swiommu_caller_ops ops = {
 		.copy_in = task_copy_in,
@@ -205,18 +314,14 @@ void task_init(struct task *t, struct session *s, pid_t tid, uint64_t notif_id)
 		.get_ctx = task_get_ctx,
 		.get_memory = task_get_memory,
 		.capable = task_capable,
+		.get_account = task_get_account,
+		.install_fd = task_install_fd,
 	};
 
-	t->caller.ops = &ops;
-	t->caller.reason[0] = '\0';
+	t->caller = (struct swiommu_caller){.ops = &ops, .files = s->given};
 	t->session = s;
+	t->cache = cache;
 	t->tid = tid;
-	t->pidfd = -1;
 	t->notif_id = notif_id;
-}
-
-void task_fini(struct task *t)
-{
-	if (t->pidfd >= 0)
-		close(t->pidfd);
+	t->ahead_len = 0;
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
- * The file tree (spec vfio.md 1 and 5.1): /dev/iommu, /dev/vfio/devices/vfioN, and for each device an
- * entry in /sys/bus/pci/devices and /sys/kernel/iommu_groups, next to what the host has there.
+ * The file tree (spec vfio.md 1 and 5.1): /dev/iommu, /dev/vfio/devices/vfioN, and for each device
+ * an entry in /sys/bus/pci/devices and /sys/kernel/iommu_groups, next to what the host has there.
  *
- * The means is a graft: a directory is covered by a tmpfs of ours into which every old entry is put back
- * (symbolic links copied, everything else bind-mounted from underneath), and which takes new names
- * then. All in a mount namespace of the program's own, so nothing outside changes and nothing is
- * left behind when its last process ends.
+ * The means is a graft: a directory is covered by a tmpfs of ours into which every old entry is put
+ * back (symbolic links copied, everything else bind-mounted from underneath), and which takes new
+ * names then. All in a mount namespace of the program's own, so nothing outside changes and nothing
+ * is left behind when its last process ends.
  *
  * tmpfs is mounted with mode 755: sticky world-writable directories would make the kernel refuse
  * O_CREAT opens of bound device nodes.
@@ -37,7 +37,8 @@ static int fail(struct tree_error *err, int rc, const char *fmt, ...)
 	return rc;
 }
 
-/* ---- namespaces ------------------------------------------------------------------------------------ */
+/* ---- namespaces --------------------------------------------------------------------------------
+ */
 
 static int write_text(const char *path, const char *text)
 {
@@ -53,7 +54,8 @@ static int write_text(const char *path, const char *text)
 	return rc;
 }
 
-/* In a new user namespace: `inside` here is `outside` in the parent namespace, and nobody else exists. */
+/* In a new user namespace: `inside` here is `outside` in the parent namespace, and nobody else
+ * exists. */
 static int map_ids(uid_t uid_in, uid_t uid_out, gid_t gid_in, gid_t gid_out)
 {
 	char text[64];
@@ -81,7 +83,9 @@ int tree_enter_namespaces(bool *unprivileged, struct tree_error *err)
 	if (unshare(CLONE_NEWNS)) {
 		*unprivileged = true;
 		if (unshare(CLONE_NEWUSER | CLONE_NEWNS))
-			return fail(err, -errno, "this machine does not let an ordinary user make a user namespace");
+			return fail(
+				err, -errno,
+				"this machine does not let an ordinary user make a user namespace");
 		rc = map_ids(0, uid, 0, gid);
 		if (rc)
 			return fail(err, rc, "cannot map user %u in a new user namespace", uid);
@@ -98,14 +102,16 @@ int tree_leave_root(bool unprivileged, uid_t uid, gid_t gid, struct tree_error *
 
 	if (!unprivileged)
 		return 0;
-	/* A second user namespace turns our root back into the user, so that the program sees its own ids. */
+	/* A second user namespace turns our root back into the user, so that the program sees its
+	 * own ids. */
 	if (unshare(CLONE_NEWUSER))
 		return fail(err, -errno, "cannot make a second user namespace");
 	rc = map_ids(uid, 0, gid, 0);
 	return rc ? fail(err, rc, "cannot map user %u back", uid) : 0;
 }
 
-/* ---- grafts ---------------------------------------------------------------------------------------- */
+/* ---- grafts ------------------------------------------------------------------------------------
+ */
 
 #define PATH_SIZE 320
 #define TMPFS_OPTIONS "mode=755,size=64m"
@@ -232,7 +238,8 @@ static void unmark(const char *dir)
 	unlink(probe);
 }
 
-/* ---- contents -------------------------------------------------------------------------------------- */
+/* ---- contents ----------------------------------------------------------------------------------
+ */
 
 static int add_file(const char *path, const char *text, mode_t mode, struct tree_error *err)
 {
@@ -319,7 +326,8 @@ static int add_group(const struct session_device *d, struct tree_error *err)
 	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%u/devices", d->group.id);
 	if (!rc)
 		rc = add_dir(path, err);
-	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%u/devices/%s", d->group.id, d->place.bdf);
+	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%u/devices/%s", d->group.id,
+		 d->place.bdf);
 	snprintf(target, sizeof(target), "/sys/bus/pci/devices/%s", d->place.bdf);
 	if (!rc)
 		rc = add_link(path, target, err);
@@ -347,10 +355,60 @@ static int add_nodes(struct session *s, struct tree_error *err)
 	return 0;
 }
 
+/* ---- fault injection ------------------------------------------------------------------------- */
+
+/*
+ * The directories by which a kernel that can inject failures is told how, with its defaults. What is
+ * written into them has no effect: the thread's fail-nth file alone decides here. They stand in place of the
+ * host's own, which a program under test must not change.
+ */
+static int add_fault_files(const char *dir, const char *const *extra, struct tree_error *err)
+{
+	static const char *const common[] = {
+		"probability", "0\n", "interval", "1\n", "times", "1\n", "space", "0\n",
+		"verbose", "2\n", "verbose_ratelimit_burst", "10\n",
+		"verbose_ratelimit_interval_ms", "0\n", "task-filter", "N\n", NULL,
+	};
+	const char *const *lists[] = {common, extra};
+	char path[PATH_SIZE];
+	int rc = add_dir(dir, err);
+
+	for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
+		for (const char *const *f = lists[i]; !rc && f && *f; f += 2) {
+			snprintf(path, sizeof(path), "%s/%s", dir, f[0]);
+			rc = add_file(path, f[1], 0600, err);
+		}
+	return rc;
+}
+
+static int add_fault_injection(struct tree_error *err)
+{
+	static const char *const slab[] = {"cache-filter", "N\n", "ignore-gfp-wait", "Y\n", NULL};
+	static const char *const page[] = {"ignore-gfp-wait", "Y\n", "ignore-gfp-highmem", "Y\n",
+					   "min-order", "1\n", NULL};
+	int rc = 0;
+
+	if (access("/sys/kernel/debug", F_OK)) {
+		rc = graft("/sys/kernel/debug", err);
+		unmark("/sys/kernel/debug");
+		unmark("/sys/kernel");
+	} else if (mount("tmpfs", "/sys/kernel/debug", "tmpfs", 0, TMPFS_OPTIONS)) {
+		rc = fail(err, -errno, "cannot cover /sys/kernel/debug");
+	}
+	if (!rc)
+		rc = add_fault_files("/sys/kernel/debug/failslab", slab, err);
+	if (!rc)
+		rc = add_fault_files("/sys/kernel/debug/fail_page_alloc", page, err);
+	if (!rc)
+		rc = add_fault_files("/sys/kernel/debug/fail_usercopy", NULL, err);
+	return rc ? rc : add_fault_files("/sys/kernel/debug/fail_iommufd", NULL, err);
+}
+
 int tree_build(struct session *s, struct tree_error *err)
 {
 	static const char *const grafts[] = {"/dev", "/dev/vfio/devices", "/sys/bus/pci/devices",
-					     "/sys/bus/pci/drivers/vfio-pci", "/sys/kernel/iommu_groups"};
+					     "/sys/bus/pci/drivers/vfio-pci",
+					     "/sys/kernel/iommu_groups"};
 	size_t n = s->nr_devices ? ARRAY_SIZE(grafts) : 1;
 	int rc = 0;
 
@@ -362,6 +420,8 @@ int tree_build(struct session *s, struct tree_error *err)
 		if (!rc)
 			rc = add_group(&s->devices[i], err);
 	}
+	if (!rc && s->testabi)
+		rc = add_fault_injection(err);
 	if (!rc)
 		rc = add_nodes(s, err);
 	for (size_t i = 0; i < n; i++)

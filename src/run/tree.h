@@ -12,8 +12,9 @@ struct tree_error {
 };
 
 /*
- * Gives this process (the launched child, before exec) a mount namespace of its own, and a user namespace when it has no right
- * to mount; *unprivileged tells which. 0 or negative errno with err filled in.
+ * Gives this process (the launched child, before exec) a mount namespace of its own, and a user
+ * namespace when it has no right to mount; *unprivileged tells which. 0 or negative errno with err
+ * filled in.
  */
 int tree_enter_namespaces(bool *unprivileged, struct tree_error *err);
 /* Builds the tree of the session in it. */

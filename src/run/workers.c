@@ -2,10 +2,10 @@
 /*
  * The threads that wait for notifications.
  *
- * A call may block (on the program's own memory, on DMA in progress), so there must always be a thread
- * left to receive: whoever takes a notification and finds nobody idle starts another thread, up to a
- * limit that a program can only reach by blocking that many calls at once. Threads are kept:
- * their number is bounded by the largest number of calls that were ever in progress together.
+ * A call may block (on the program's own memory, on DMA in progress), so there must always be a
+ * thread left to receive: whoever takes a notification and finds nobody idle starts another thread,
+ * up to a limit that a program can only reach by blocking that many calls at once. Threads are
+ * kept: their number is bounded by the largest number of calls that were ever in progress together.
  */
 #include <errno.h>
 #include <linux/seccomp.h>
@@ -82,6 +82,7 @@ static void *worker(void *arg)
 {
 	struct workers *w = arg;
 	int listener = w->session->listener;
+	struct task_cache cache = {0};
 	struct seccomp_notif req;
 	struct seccomp_notif_resp resp;
 
@@ -91,11 +92,13 @@ static void *worker(void *arg)
 		if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &req))
 			continue;
 		set_busy(w, true);
-		dispatch(w->session, &req, &resp);
+		dispatch(w->session, &cache, &req, &resp);
+		/* The rest cannot block; the caller may come back before this thread runs on. */
+		set_busy(w, false);
 		/* ENOENT: killed meanwhile; what the call did stays, as in the kernel. */
 		(void)!ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &resp);
-		set_busy(w, false);
 	}
+	task_cache_clear(&cache);
 	w->running--;
 	return NULL;
 }
@@ -111,8 +114,10 @@ int workers_start(struct session *s, struct workers **out)
 		return -ENOMEM;
 	w->session = s;
 	pthread_mutex_init(&w->lock, NULL);
-	/* Wakes the waiting thread on this CPU: a system call then costs a switch instead of an interrupt. */
-	(void)!ioctl(s->listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
+	/* Wakes the waiting thread on this CPU: a system call then costs a switch instead of an
+	 * interrupt. */
+	(void)!ioctl(s->listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS,
+		     SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
 	sigaction(WAKE_SIGNAL, &sa, NULL);
 	sigemptyset(&set);
 	sigaddset(&set, WAKE_SIGNAL);

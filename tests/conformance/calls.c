@@ -275,7 +275,7 @@ int need_fd(struct ctx *c)
 	return fd;
 }
 
-long test_cmd(struct ctx *c, struct test_cmd *cmd)
+long test_abi_call(struct ctx *c, struct test_cmd *cmd)
 {
 	cmd->size = sizeof(*cmd);
 	return call(c, IOMMU_TEST_CMD, cmd);
@@ -285,11 +285,11 @@ void need_test_abi(struct ctx *c)
 {
 	struct test_cmd cmd = {.op = 0};
 
-	if (test_cmd(c, &cmd) == -ENOTTY)
+	if (test_abi_call(c, &cmd) == -ENOTTY)
 		skip("test-abi", "IOMMU_TEST_CMD is not known");
 }
 
-long access_try(struct ctx *c, uint32_t ioas, bool pin, int *fd)
+long accfd_try(struct ctx *c, uint32_t ioas, bool pin, int *fd)
 {
 	struct test_cmd cmd = {
 		.op = TEST_OP_CREATE_ACCESS,
@@ -299,37 +299,37 @@ long access_try(struct ctx *c, uint32_t ioas, bool pin, int *fd)
 	long rc;
 
 	need_test_abi(c);
-	rc = test_cmd(c, &cmd);
+	rc = test_abi_call(c, &cmd);
 	if (!rc)
 		*fd = cmd.create_access.access_fd;
 	return rc;
 }
 
-int access_open(struct ctx *c, uint32_t ioas, bool pin)
+int accfd_open(struct ctx *c, uint32_t ioas, bool pin)
 {
 	int fd = -1;
-	long rc = access_try(c, ioas, pin, &fd);
+	long rc = accfd_try(c, ioas, pin, &fd);
 
 	if (rc)
 		give_up("CREATE_ACCESS: %s", strerror(-rc));
 	return fd;
 }
 
-long access_pin(struct ctx *c, int access, bool write, uint64_t iova, uint64_t len, uint32_t *item)
+long accfd_pin(struct ctx *c, int access, bool write, uint64_t iova, uint64_t len, uint32_t *item)
 {
 	struct test_cmd cmd = {
 		.op = TEST_OP_ACCESS_PAGES,
 		.id = access,
 		.access_pages = {.flags = write ? TEST_ACCESS_WRITE : 0, .iova = iova, .length = len},
 	};
-	long rc = test_cmd(c, &cmd);
+	long rc = test_abi_call(c, &cmd);
 
 	if (!rc && item)
 		*item = cmd.access_pages.pages_id;
 	return rc;
 }
 
-long access_unpin(struct ctx *c, int access, uint32_t item)
+long accfd_unpin(struct ctx *c, int access, uint32_t item)
 {
 	struct test_cmd cmd = {
 		.op = TEST_OP_DESTROY_ACCESS_PAGES,
@@ -337,10 +337,10 @@ long access_unpin(struct ctx *c, int access, uint32_t item)
 		.destroy_pages = {.pages_id = item},
 	};
 
-	return test_cmd(c, &cmd);
+	return test_abi_call(c, &cmd);
 }
 
-long access_rw(struct ctx *c, int access, unsigned int flags, uint64_t iova, void *buf, uint64_t len)
+long accfd_rw(struct ctx *c, int access, unsigned int flags, uint64_t iova, void *buf, uint64_t len)
 {
 	struct test_cmd cmd = {
 		.op = TEST_OP_ACCESS_RW,
@@ -348,10 +348,10 @@ long access_rw(struct ctx *c, int access, unsigned int flags, uint64_t iova, voi
 		.access_rw = {.iova = iova, .length = len, .uptr = (uintptr_t)buf, .flags = flags},
 	};
 
-	return test_cmd(c, &cmd);
+	return test_abi_call(c, &cmd);
 }
 
-long access_replace(struct ctx *c, int access, uint32_t ioas)
+long accfd_replace(struct ctx *c, int access, uint32_t ioas)
 {
 	struct test_cmd cmd = {
 		.op = TEST_OP_ACCESS_REPLACE_IOAS,
@@ -359,7 +359,7 @@ long access_replace(struct ctx *c, int access, uint32_t ioas)
 		.access_replace = {.ioas_id = ioas},
 	};
 
-	return test_cmd(c, &cmd);
+	return test_abi_call(c, &cmd);
 }
 
 long check_refs(struct ctx *c, void *va, uint64_t len, uint32_t refs)
@@ -369,7 +369,7 @@ long check_refs(struct ctx *c, void *va, uint64_t len, uint32_t refs)
 		.check_refs = {.length = len, .uptr = (uintptr_t)va, .refs = refs},
 	};
 
-	return test_cmd(c, &cmd);
+	return test_abi_call(c, &cmd);
 }
 
 /* ---- memory ------------------------------------------------------------------------------------- */

@@ -91,8 +91,8 @@ static int dev_mock_check(struct mock *m, uint64_t iova, void *va, size_t len)
 /* By an access for the time of the transfer, on the path that sees what the page table maps. */
 static int dev_mock_dma(struct mock *m, uint64_t iova, void *buf, size_t len, bool write)
 {
-	int access = access_open(m->c, m->ioas, false);
-	int rc = access_rw(m->c, access, (write ? TEST_RW_WRITE : 0) | TEST_RW_SLOW, iova, buf, len);
+	int access = accfd_open(m->c, m->ioas, false);
+	int rc = accfd_rw(m->c, access, (write ? TEST_RW_WRITE : 0) | TEST_RW_SLOW, iova, buf, len);
 
 	close(access);
 	return rc;

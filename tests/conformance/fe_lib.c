@@ -5,8 +5,8 @@
  */
 #include "core/ctx.h"
 #include "core/ioas.h"
-#include "suite.h"
-#include <swiommu/iommufd.h>
+#include "fe_lib.h"
+#include "mem/guard.h"
 
 struct lib_ctx {
 	struct ctx base;
@@ -27,21 +27,56 @@ static const struct iommu_driver mock_driver = {
 	.aperture_last = MOCK_LAST,
 };
 
+/* The world of this process: mock devices are numbered and descriptors are found across its contexts. */
+static struct swiommu_test_abi *test_abi;
+static struct swiommu_files *files;
+
 static struct iommufd_ctx *ictx_of(struct ctx *c)
 {
 	return ((struct lib_ctx *)c)->ictx;
 }
 
+struct iommufd_ctx *fe_lib_ictx(struct ctx *c)
+{
+	return ictx_of(c);
+}
+
+struct swiommu_dma *fe_lib_dma(struct mock *m)
+{
+	struct lib_mock *lm = m->priv;
+	struct swiommu_dma *dma;
+
+	if (swiommu_dma_open(lm->idev, &dma))
+		give_up("no memory for a DMA handle");
+	return dma;
+}
+
+static int make_world(void)
+{
+	int rc = 0;
+
+	if (!test_abi)
+		rc = swiommu_test_abi_create(&test_abi);
+	if (!rc && !files)
+		rc = swiommu_files_create(&files);
+	/* Cases truncate files that are mapped, as a host's clients may. */
+	return rc ? rc : mem_guard_install();
+}
+
 static int lib_open(int flags, struct ctx **out)
 {
 	struct lib_ctx *lc = calloc(1, sizeof(*lc));
+	struct swiommu_options options = {0};
 	int rc;
 
 	(void)flags;
 	if (!lc)
 		return -ENOMEM;
+	rc = make_world();
 	lc->base.fe = &fe_lib;
-	rc = swiommu_open(NULL, &lc->ictx);
+	options.test_abi = test_abi;
+	if (!rc)
+		rc = swiommu_open_with(&options, &lc->ictx);
 	if (rc) {
 		free(lc);
 		return rc;
@@ -61,6 +96,7 @@ static long lib_ioctl(struct ctx *c, unsigned int cmd, uint64_t arg)
 	struct swiommu_caller caller;
 
 	swiommu_caller_local(&caller);
+	caller.files = files;
 	return swiommu_ioctl(ictx_of(c), &caller, cmd, arg);
 }
 

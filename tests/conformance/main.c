@@ -85,7 +85,7 @@ int main(int argc, char **argv)
 		nr = run_rows(&sel, all[i], nr, &tally);
 	if (sel.list)
 		return 0;
-	printf("1..%zu\n# %u passed, %u failed, %u skipped\n", nr, tally.passed, tally.failed,
-	       tally.skipped);
+	printf("1..%zu\n# %lu comparisons\n# %u passed, %u failed, %u skipped\n", nr, harness_checks(),
+	       tally.passed, tally.failed, tally.skipped);
 	return tally.failed || !nr;
 }

@@ -152,15 +152,15 @@ long mock_dma(struct mock *m, uint64_t iova, void *buf, size_t len, bool write);
 void reserve(struct ctx *c, uint32_t ioas, uint64_t first, uint64_t length); /* must succeed */
 long reserve_try(struct ctx *c, uint32_t ioas, uint64_t first, uint64_t length);
 int need_fd(struct ctx *c);
-/* The test ABI and its accesses, by whoever has IOMMU_TEST_CMD. */
-long test_cmd(struct ctx *c, struct test_cmd *cmd);
+/* The test ABI, for whoever has IOMMU_TEST_CMD, and its accesses: descriptors. */
+long test_abi_call(struct ctx *c, struct test_cmd *cmd);
 void need_test_abi(struct ctx *c);
-int access_open(struct ctx *c, uint32_t ioas, bool pin); /* must succeed; a descriptor */
-long access_try(struct ctx *c, uint32_t ioas, bool pin, int *fd);
-long access_pin(struct ctx *c, int access, bool write, uint64_t iova, uint64_t len, uint32_t *item);
-long access_unpin(struct ctx *c, int access, uint32_t item);
-long access_rw(struct ctx *c, int access, unsigned int flags, uint64_t iova, void *buf, uint64_t len);
-long access_replace(struct ctx *c, int access, uint32_t ioas);
+int accfd_open(struct ctx *c, uint32_t ioas, bool pin); /* must succeed; a descriptor */
+long accfd_try(struct ctx *c, uint32_t ioas, bool pin, int *fd);
+long accfd_pin(struct ctx *c, int access, bool write, uint64_t iova, uint64_t len, uint32_t *item);
+long accfd_unpin(struct ctx *c, int access, uint32_t item);
+long accfd_rw(struct ctx *c, int access, unsigned int flags, uint64_t iova, void *buf, uint64_t len);
+long accfd_replace(struct ctx *c, int access, uint32_t ioas);
 long check_refs(struct ctx *c, void *va, uint64_t len, uint32_t refs);
 
 /* ---- memory and privileges ---------------------------------------------------------------------- */

@@ -237,6 +237,7 @@ static void window_joins_neighbouring_mappings(void **state)
 	program_mmap(&f->p, at + 2 * PAGE, PAGE, 3, MAP_PRIVATE | MAP_FIXED, a, 0);
 	assert_int_equal(f->o->ops->open_window(f->o, at, 4 * PAGE, SWI_WRITE, &win, NULL), 0);
 	assert_null(win.host);
+	mem_window_close(&win);
 	close(a);
 	close(b);
 }

@@ -28,8 +28,8 @@ void check_error(const char *file, int line, const char *what, int got, int want
 	_exit(1);
 }
 
-/* ---- iommufd
- * -------------------------------------------------------------------------------------- */
+/* ---- iommufd -----------------------------------------------------------------------------------
+ */
 
 int iommu_open(void)
 {
@@ -138,8 +138,8 @@ bool all_bytes(const void *p, size_t len, int byte)
 	return true;
 }
 
-/* ---- the DMA engine
- * -------------------------------------------------------------------------------- */
+/* ---- the DMA engine ----------------------------------------------------------------------------
+ */
 
 struct engine_desc {
 	uint32_t size, control;
@@ -200,7 +200,9 @@ void engine_start(struct engine *e)
 	e->bar = region_offset(e->fd, VFIO_PCI_BAR0_REGION_INDEX);
 	e->config = region_offset(e->fd, VFIO_PCI_CONFIG_REGION_INDEX);
 	reg_write(e, e->config + 4, 6, 2); /* memory decoding, bus master */
-	e->desc = pages(PAGE, 0);
+	/* Shared, so that a child may use the engine too. */
+	e->desc = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	CHECK(e->desc != MAP_FAILED);
 	e->iova = ioas_map(e->iommufd, e->ioas, e->desc, PAGE);
 }
 
@@ -242,8 +244,8 @@ uint32_t engine_copy(struct engine *e, uint64_t to, uint64_t from, uint32_t len)
 	return (status & 7) == 1 ? 0 : (uint32_t)reg_read(e, e->bar + 0xa8, 4);
 }
 
-/* ---- processes
- * ------------------------------------------------------------------------------------- */
+/* ---- processes ---------------------------------------------------------------------------------
+ */
 
 void in_child(void (*fn)(void *data), void *data)
 {
@@ -313,7 +315,8 @@ _Noreturn void exec_scene(const char *scene, const char *arg1, const char *arg2,
 
 const struct scene *find_scene(const char *name)
 {
-	static const struct scene *const tables[] = {file_scenes, process_scenes, hostile_scenes};
+	static const struct scene *const tables[] = {file_scenes, process_scenes, hostile_scenes,
+						     stress_scenes};
 
 	for (size_t i = 0; i < ARRAY_SIZE(tables); i++)
 		for (const struct scene *s = tables[i]; s->name; s++)

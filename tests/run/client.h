@@ -27,7 +27,7 @@ struct scene {
 	const char *name;
 	int (*run)(int argc, char **argv); /* arguments after the name */
 };
-extern const struct scene file_scenes[], process_scenes[], hostile_scenes[];
+extern const struct scene file_scenes[], process_scenes[], hostile_scenes[], stress_scenes[];
 const struct scene *find_scene(const char *name);
 
 /* Ends the process, from any thread, if the condition does not hold. */
@@ -37,7 +37,8 @@ const struct scene *find_scene(const char *name);
 _Noreturn void check_failed(const char *file, int line, const char *what, int error);
 void check_error(const char *file, int line, const char *what, int got, int want);
 
-/* ---- iommufd ---- */
+/* ---- iommufd -----------------------------------------------------------------------------------
+ */
 
 int iommu_open(void);
 uint32_t ioas_alloc(int fd);
@@ -53,7 +54,8 @@ bool ioas_exists(int fd, uint32_t ioas);
 void *pages(size_t len, int byte);
 bool all_bytes(const void *p, size_t len, int byte);
 
-/* ---- the DMA engine ---- */
+/* ---- the DMA engine ----------------------------------------------------------------------------
+ */
 
 struct engine {
 	int iommufd, fd;
@@ -77,7 +79,8 @@ uint32_t engine_copy(struct engine *e, uint64_t to, uint64_t from, uint32_t len)
 #define ENGINE_BAD_SOURCE 0x1u
 #define ENGINE_BAD_DESTINATION 0x2u
 
-/* ---- processes ---- */
+/* ---- processes ---------------------------------------------------------------------------------
+ */
 
 /* Runs fn(data) in a child; it must end with status 0. */
 void in_child(void (*fn)(void *data), void *data);

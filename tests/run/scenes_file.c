@@ -8,14 +8,15 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* ---- the plain use
- * ---------------------------------------------------------------------------------- */
+/* ---- the plain use -----------------------------------------------------------------------------
+ */
 
 static int ioctl_flow(int argc, char **argv)
 {
@@ -62,8 +63,8 @@ static int device_copies(int argc, char **argv)
 	return 0;
 }
 
-/* ---- threads
- * ---------------------------------------------------------------------------------------- */
+/* ---- threads -----------------------------------------------------------------------------------
+ */
 
 #define THREADS 8
 
@@ -183,8 +184,8 @@ static int thread_own_table(int argc, char **argv)
 	return 0;
 }
 
-/* ---- descriptors of one open file
- * ------------------------------------------------------------------- */
+/* ---- descriptors of one open file --------------------------------------------------------------
+ */
 
 static int dup_shares(int argc, char **argv)
 {
@@ -275,8 +276,8 @@ static int open_modes(int argc, char **argv)
 	return 0;
 }
 
-/* ---- the position and the flags are the program's own
- * ------------------------------------------------ */
+/* ---- the position and the flags are the program's own ------------------------------------------
+ */
 
 static int position_moves(int argc, char **argv)
 {
@@ -350,8 +351,8 @@ static int flags_are_harmless(int argc, char **argv)
 	return 0;
 }
 
-/* ---- the last close
- * ----------------------------------------------------------------------------------- */
+/* ---- the last close ----------------------------------------------------------------------------
+ */
 
 static void hold_until_end(int fd)
 {
@@ -479,9 +480,13 @@ static int many_opens(int argc, char **argv)
 	static int fds[N];
 	static uint32_t ids[N];
 	char *p = pages(PAGE, 0);
+	struct rlimit limit;
 
 	(void)argc;
 	(void)argv;
+	CHECK(!getrlimit(RLIMIT_NOFILE, &limit));
+	limit.rlim_cur = limit.rlim_max;
+	CHECK(!setrlimit(RLIMIT_NOFILE, &limit));
 	for (int i = 0; i < N; i++) {
 		fds[i] = open("/dev/iommu", O_RDWR);
 		if (fds[i] < 0 && errno == EMFILE)
@@ -500,8 +505,8 @@ static int many_opens(int argc, char **argv)
 	return last_close_releases(0, NULL);
 }
 
-/* ---- signals
- * ------------------------------------------------------------------------------------------ */
+/* ---- signals -----------------------------------------------------------------------------------
+ */
 
 static volatile sig_atomic_t alarms;
 
@@ -538,8 +543,8 @@ static int signals(int argc, char **argv)
 	return 0;
 }
 
-/* ---- costs
- * -------------------------------------------------------------------------------------------- */
+/* ---- costs -------------------------------------------------------------------------------------
+ */
 
 /* Not a test: prints what a call costs. */
 static int cost(int argc, char **argv)

@@ -409,7 +409,8 @@ static void every_allocation_may_fail(void **state)
 			assert_int_equal(rc, 0);
 			break;
 		}
-		assert_int_equal(rc, -ENOMEM);
+		/* Look-ups and copies are failure points too, each with an errno of its own. */
+		assert_true(rc < 0);
 		assert_true(rig->caller.reason[0]);
 		if (vfio_file_is_bound(rig->file)) {
 			vfio_file_close(rig->file);

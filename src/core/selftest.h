@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SWIOMMU_CORE_SELFTEST_H
+#define SWIOMMU_CORE_SELFTEST_H
+
+/*
+ * IOMMU_TEST_CMD (spec test-abi.md): what its files share.
+ *
+ *   selftest.c		the table of ops; the ops that are neither of the two below
+ *   selftest_device.c	mock devices: SELFTEST objects
+ *   selftest_access.c	accesses behind file descriptors
+ *   selftest_check.c	what is mapped and pinned, judged page by page
+ */
+
+#include "core/call.h"
+#include "core/selftest_abi.h"
+#include "driver/mock.h"
+
+struct swiommu_test_abi {
+	struct mock_bus bus;
+};
+
+static inline struct iommu_test_cmd *test_cmd_of(struct call *call)
+{
+	return (struct iommu_test_cmd *)call->cmd.bytes;
+}
+
+/* The ops. Each returns 0 or more, or a negative errno with a reason; `call->cmd` is what it works on. */
+int test_mock_domain(struct call *call);
+int test_mock_domain_flags(struct call *call);
+int test_mock_domain_replace(struct call *call);
+int test_check_cache(struct call *call);
+int test_check_map(struct call *call);
+int test_check_refs(struct call *call);
+int test_create_access(struct call *call);
+int test_destroy_access_pages(struct call *call);
+int test_access_pages(struct call *call);
+int test_access_rw(struct call *call);
+int test_access_replace_ioas(struct call *call);
+int test_dmabuf_get(struct call *call);
+int test_dmabuf_revoke(struct call *call);
+
+struct ioas;
+/*
+ * Whether `n` pieces of memory, `step` bytes apart from `iova` on, are the ones that the caller has now at uptr, also `step`
+ * bytes apart: the same page, and with `offsets` at the same place in it. 0, `differs` (a negative errno, also
+ * for what is not mapped), -EFAULT the caller has no memory there, -ENOMEM.
+ */
+int test_compare(struct call *call, struct ioas *ioas, uint64_t iova, uint64_t uptr, uint64_t n, uint64_t step,
+		 bool offsets, int differs);
+
+#endif

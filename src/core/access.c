@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * The life of accesses: created, attached, moved, detached, destroyed (spec core.md 6.2), and the
- * list of them that each IOAS keeps. Pins are in access_pin.c, data is moved in access_rw.c.
+ * The life of accesses: created, attached, moved, detached, destroyed (spec core.md 6.2). The list
+ * of them that each IOAS keeps is in access_list.c, pins are in access_pin.c, and access_rw.c moves
+ * data.
  *
  * An access knows its IOAS twice. `ioas` is what rw and pin use, `unpin_ioas` what unpin uses; they
  * differ from the moment at which a detach or replace begins until it ends. In between the driver's
@@ -26,8 +27,7 @@
 #include "base/alloc.h"
 #include "core/ctx.h"
 
-/* ---- being inside
- * -------------------------------------------------------------------------------- */
+/* ---- being inside ---------------------------------------------------------------------------- */
 
 void access_enter_slow(struct access_io *io)
 {
@@ -99,8 +99,7 @@ static void switch_io(struct access_io *io, struct ioas *ioas, struct ioas *unpi
 	iova_read_end(&io->reader);
 }
 
-/* ---- attach, replace, detach
- * --------------------------------------------------------------------- */
+/* ---- attach, replace, detach ----------------------------------------------------------------- */
 
 static void release_pins_unlocked(struct iommufd_access *access)
 {
@@ -225,8 +224,7 @@ void iommufd_access_detach(struct iommufd_access *access)
 			"access %u is detached, but was not attached", access->obj.id);
 }
 
-/* ---- create and destroy
- * -------------------------------------------------------------------------- */
+/* ---- create and destroy ---------------------------------------------------------------------- */
 
 static void access_destroy(struct obj *obj)
 {
@@ -311,8 +309,7 @@ void iommufd_access_destroy(struct iommufd_access *access)
 	iommufd_ctx_put(ctx);
 }
 
-/* ---- the rest
- * ------------------------------------------------------------------------------------ */
+/* ---- the rest -------------------------------------------------------------------------------- */
 
 int access_note(struct iommufd_access *access, const struct swi_reason *why, int rc)
 {

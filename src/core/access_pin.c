@@ -59,8 +59,7 @@ static struct piece piece_of(struct iova_area *area, iova_t iova, iova_t last)
 	return p;
 }
 
-/* ---- unpin
- * --------------------------------------------------------------------------------------- */
+/* ---- unpin ----------------------------------------------------------------------------------- */
 
 /* Inside, the access being attached to `ioas`. False: something was not pinned, and nothing done
  * from there on. */
@@ -107,8 +106,7 @@ void iommufd_access_unpin_pages(struct iommufd_access *access, unsigned long iov
 			access->obj.id, iova, length);
 }
 
-/* ---- pin
- * ----------------------------------------------------------------------------------------- */
+/* ---- pin ------------------------------------------------------------------------------------- */
 
 /* Steps 4 to 6 for the area that holds `iova`, whose pins are counted up then. Map locked. */
 static int claim_locked(struct iommufd_access *access, struct ioas *ioas, iova_t iova, iova_t last,

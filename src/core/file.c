@@ -133,11 +133,14 @@ static void release_all(struct swiommu_files *files, struct list *gone)
 void swiommu_files_sweep(struct swiommu_files *files)
 {
 	struct epoll_event events[16];
+	unsigned int fail_nth;
 	struct list gone;
 	int n;
 
 	if (!atomic_load(&files->count))
 		return;
+	/* Whoever comes by does the releasing, which must not use up the failures injected into him. */
+	fail_nth = swi_alloc_fail_nth(0);
 	do {
 		list_init(&gone);
 		pthread_mutex_lock(&files->lock);
@@ -155,6 +158,7 @@ void swiommu_files_sweep(struct swiommu_files *files)
 	while (files->releasing)
 		pthread_cond_wait(&files->released, &files->lock);
 	pthread_mutex_unlock(&files->lock);
+	swi_alloc_fail_nth(fail_nth);
 }
 
 void swiommu_files_destroy(struct swiommu_files *files)

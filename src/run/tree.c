@@ -92,7 +92,10 @@ int tree_enter_namespaces(bool *unprivileged, struct tree_error *err)
 	}
 	/* What the host mounts later still shows up; what we mount stays here. */
 	if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL))
-		return fail(err, -errno, "cannot detach the mount namespace");
+		return fail(err, -errno, "cannot detach the mount namespace%s",
+			    errno == EINVAL ? ": / is not a mount point (in a chroot, bind-mount "
+					      "its directory onto itself first)"
+					    : "");
 	return 0;
 }
 

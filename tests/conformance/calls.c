@@ -98,8 +98,8 @@ long map_file(struct ctx *c, uint32_t ioas, uint32_t flags, int fd, uint64_t sta
 	return rc;
 }
 
-long copy(struct ctx *c, uint32_t dst, uint32_t src, uint32_t flags, uint64_t src_iova, uint64_t len,
-	  uint64_t *dst_iova)
+long copy(struct ctx *c, uint32_t dst, uint32_t src, uint32_t flags, uint64_t src_iova,
+	  uint64_t len, uint64_t *dst_iova)
 {
 	struct iommu_ioas_copy cmd = {
 		.size = sizeof(cmd),
@@ -320,7 +320,9 @@ long accfd_pin(struct ctx *c, int access, bool write, uint64_t iova, uint64_t le
 	struct test_cmd cmd = {
 		.op = TEST_OP_ACCESS_PAGES,
 		.id = access,
-		.access_pages = {.flags = write ? TEST_ACCESS_WRITE : 0, .iova = iova, .length = len},
+		.access_pages = {.flags = write ? TEST_ACCESS_WRITE : 0,
+				 .iova = iova,
+				 .length = len},
 	};
 	long rc = test_abi_call(c, &cmd);
 

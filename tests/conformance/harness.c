@@ -97,9 +97,9 @@ static bool is_required(const char *feature)
 	const char *at = run.required ? strstr(run.required, feature) : NULL;
 	size_t len = strlen(feature);
 
-	return run.required && (!strcmp(run.required, "all") ||
-				(at && (at == run.required || at[-1] == ',') &&
-				 (!at[len] || at[len] == ',')));
+	return run.required &&
+	       (!strcmp(run.required, "all") ||
+		(at && (at == run.required || at[-1] == ',') && (!at[len] || at[len] == ',')));
 }
 
 void skip(const char *feature, const char *fmt, ...)
@@ -178,7 +178,8 @@ static void print_result(size_t nr, const struct row *row, int status, char *tex
 	tally->failed++;
 	print_diagnosis(text);
 	if (WIFSIGNALED(status))
-		printf("#   killed by signal %d (%s)\n", WTERMSIG(status), strsignal(WTERMSIG(status)));
+		printf("#   killed by signal %d (%s)\n", WTERMSIG(status),
+		       strsignal(WTERMSIG(status)));
 	else if (code != EXIT_FAIL)
 		printf("#   exit status %d\n", code);
 }

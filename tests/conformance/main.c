@@ -8,8 +8,10 @@
 
 static const char usage[] =
 	"usage: conformance [OPTION]... lib|dev [PATTERN]...\n"
-	"Checks the answers to iommufd ioctls: of the library in this process (lib), or of /dev/iommu\n"
-	"(dev), which is a kernel's or the one that `swiommu run` shows. PATTERNs select cases by id.\n"
+	"Checks the answers to iommufd ioctls: of the library in this process (lib), or of "
+	"/dev/iommu\n"
+	"(dev), which is a kernel's or the one that `swiommu run` shows. PATTERNs select cases by "
+	"id.\n"
 	"  --no-thp            the kernel has no transparent huge pages\n"
 	"  --require FEATURES  comma separated, or all: cases that miss one of them fail\n"
 	"  --list              print the ids and titles only\n";
@@ -50,8 +52,10 @@ static size_t run_rows(const struct selection *sel, const struct rows *rows, siz
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"no-thp", no_argument, NULL, 't'}, {"require", required_argument, NULL, 'r'},
-		{"list", no_argument, NULL, 'l'},   {"help", no_argument, NULL, 'h'},
+		{"no-thp", no_argument, NULL, 't'},
+		{"require", required_argument, NULL, 'r'},
+		{"list", no_argument, NULL, 'l'},
+		{"help", no_argument, NULL, 'h'},
 		{0},
 	};
 	const struct rows prevalidation = rows_prevalidation();
@@ -85,7 +89,7 @@ int main(int argc, char **argv)
 		nr = run_rows(&sel, all[i], nr, &tally);
 	if (sel.list)
 		return 0;
-	printf("1..%zu\n# %lu comparisons\n# %u passed, %u failed, %u skipped\n", nr, harness_checks(),
-	       tally.passed, tally.failed, tally.skipped);
+	printf("1..%zu\n# %lu comparisons\n# %u passed, %u failed, %u skipped\n", nr,
+	       harness_checks(), tally.passed, tally.failed, tally.skipped);
 	return tally.failed || !nr;
 }

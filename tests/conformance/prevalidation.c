@@ -152,21 +152,36 @@ static void fill_hw_queue(struct ctx *c, void *buf)
 	cmd->length = PAGE;
 }
 
-#define ALL_ZERO(off, len) {off, len, 0}
+#define ALL_ZERO(off, len)  \
+	{                   \
+		off, len, 0 \
+	}
 
 static const struct tested tested[] = {
 	{"DESTROY", IOMMU_DESTROY, 8, 8, fill_bad_id, -ENOENT, {}},
 	{"IOAS_ALLOC", IOMMU_IOAS_ALLOC, 12, 12, fill_nothing, 0, {ALL_ZERO(4, 4)}},
 	{"IOAS_ALLOW_IOVAS", IOMMU_IOAS_ALLOW_IOVAS, 24, 24, fill_ioas, 0, {ALL_ZERO(12, 4)}},
 	{"IOAS_COPY", IOMMU_IOAS_COPY, 40, 40, fill_copy, 0, {{4, 4, 0x10007}}},
-	{"IOAS_IOVA_RANGES", IOMMU_IOAS_IOVA_RANGES, 32, 32, fill_ioas, -EMSGSIZE, {ALL_ZERO(12, 4)}},
+	{"IOAS_IOVA_RANGES",
+	 IOMMU_IOAS_IOVA_RANGES,
+	 32,
+	 32,
+	 fill_ioas,
+	 -EMSGSIZE,
+	 {ALL_ZERO(12, 4)}},
 	{"IOAS_MAP", IOMMU_IOAS_MAP, 40, 40, fill_map, 0, {{4, 4, 7}, ALL_ZERO(12, 4)}},
 	{"IOAS_UNMAP", IOMMU_IOAS_UNMAP, 24, 24, fill_unmap, 0, {}},
 	{"OPTION", IOMMU_OPTION, 24, 24, fill_option, 0, {ALL_ZERO(10, 2), {4, 4, 1}, {8, 2, 1}}},
 	{"VFIO_IOAS", IOMMU_VFIO_IOAS, 12, 12, fill_vfio_clear, 0, {ALL_ZERO(10, 2), {8, 2, 3}}},
 	{"HWPT_ALLOC", IOMMU_HWPT_ALLOC, 24, 48, fill_bad_second_id, -ENOENT, {}},
 	{"GET_HW_INFO", IOMMU_GET_HW_INFO, 32, 40, fill_bad_second_id, -ENOENT, {{4, 4, 1}}},
-	{"HWPT_SET_DIRTY", IOMMU_HWPT_SET_DIRTY_TRACKING, 16, 16, fill_bad_second_id, -ENOENT, {{4, 4, 1}}},
+	{"HWPT_SET_DIRTY",
+	 IOMMU_HWPT_SET_DIRTY_TRACKING,
+	 16,
+	 16,
+	 fill_bad_second_id,
+	 -ENOENT,
+	 {{4, 4, 1}}},
 	{"HWPT_GET_DIRTY", IOMMU_HWPT_GET_DIRTY_BITMAP, 48, 48, fill_dirty_bitmap, -ENOENT, {}},
 	{"HWPT_INVALIDATE", IOMMU_HWPT_INVALIDATE, 32, 32, fill_bad_id, -ENOENT, {}},
 	{"IOAS_MAP_FILE", IOMMU_IOAS_MAP_FILE, 40, 40, fill_map_file, 0, {{4, 4, 7}}},

@@ -258,7 +258,8 @@ static void second_domain_uses_old_pages(struct ctx *c)
 	memcpy(v + PAGE - 4, "old data", 8);
 	CHECK_RC(map_at(c, ioas, MOCK_FIRST, addr(v), 2 * PAGE), 0);
 	CHECK_RC(copy(c, dst, ioas, FIXED | RW, MOCK_FIRST, 2 * PAGE, &iova), 0);
-	if (mmap(v, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != v)
+	if (mmap(v, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+		 0) != v)
 		give_up("remap");
 	mock_add(c, dst, &n);
 	CHECK_RC(accfd_rw(c, access, TEST_RW_SLOW, MOCK_FIRST + PAGE - 4, b, 8), 0);

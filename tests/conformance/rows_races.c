@@ -317,8 +317,7 @@ static void unmap_waits_for_dma(struct ctx *c)
 	gate_init(&g);
 	caller_init(&gc);
 	gc.data = &g;
-	h.arg.map = (struct iommu_ioas_map){
-		sizeof(h.arg.map), FIXED | RW, ioas, 0, 0, PAGE, B};
+	h.arg.map = (struct iommu_ioas_map){sizeof(h.arg.map), FIXED | RW, ioas, 0, 0, PAGE, B};
 	CHECK_RC(swiommu_ioctl(fe_lib_ictx(c), &gc.caller, IOMMU_IOAS_MAP, (uintptr_t)&h.arg), 0);
 	CHECK_RC(map_at(c, ioas, B + 2 * PAGE, (uintptr_t)v, PAGE), 0);
 	d.m = &m;
@@ -411,8 +410,8 @@ static void blocked_list(struct ctx *c)
 	h.gc.stop_at = 3; /* size, struct, list */
 	h.c = c;
 	h.cmd = IOMMU_IOAS_ALLOW_IOVAS;
-	h.arg.allow = (struct iommu_ioas_allow_iovas){
-		sizeof(h.arg.allow), ioas, 1, 0, (uintptr_t)list};
+	h.arg.allow =
+		(struct iommu_ioas_allow_iovas){sizeof(h.arg.allow), ioas, 1, 0, (uintptr_t)list};
 	held_start(&h);
 	wait_entered(&g);
 	CHECK_RC(map(c, ioas, RW, 0x1000, PAGE, &iova), 0);

@@ -54,7 +54,8 @@ static long unmap_dma(struct ctx *c, uint32_t flags, uint64_t iova, uint64_t *si
 	return rc;
 }
 
-static void unmap_dma_expect(struct ctx *c, uint64_t iova, uint64_t size, long want, uint64_t removed)
+static void unmap_dma_expect(struct ctx *c, uint64_t iova, uint64_t size, long want,
+			     uint64_t removed)
 {
 	CHECK_RC(unmap_dma(c, 0, iova, &size), want);
 	CHECK_EQ(size, removed);

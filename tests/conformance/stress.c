@@ -63,8 +63,10 @@ static struct swiommu_dma *dmas[NR_DEVICES];
 static atomic_bool stop;
 static atomic_uint failures;
 
-static const struct iommu_driver driver = {
-	.name = "stress", .pgsize_bitmap = PAGE, .aperture_first = 0, .aperture_last = (1ull << 48) - 1};
+static const struct iommu_driver driver = {.name = "stress",
+					   .pgsize_bitmap = PAGE,
+					   .aperture_first = 0,
+					   .aperture_last = (1ull << 48) - 1};
 
 static void complain(const char *what, long value)
 {
@@ -126,8 +128,8 @@ static uint64_t slot_tag(unsigned int i)
 
 static void map_slot(unsigned int space, unsigned int i, struct slot *s)
 {
-	struct iommu_ioas_map cmd = {
-		sizeof(cmd), FIXED | RW, spaces[space], 0, (uintptr_t)s->memory, PAGE, slot_iova(i)};
+	struct iommu_ioas_map cmd = {sizeof(cmd),	   FIXED | RW, spaces[space], 0,
+				     (uintptr_t)s->memory, PAGE,       slot_iova(i)};
 	long rc;
 
 	for (unsigned int w = 1; w <= NR_DEVICES; w++)
@@ -214,7 +216,8 @@ static void dma_step(struct thread *t)
 		rc = swiommu_dma_read(dmas[t->nr], slot_iova(i), &word, 8);
 		if (!rc && word != slot_tag(i))
 			complain(word == POISON ? "DMA read memory after UNMAP, slot"
-						: "DMA read other memory, slot", i);
+						: "DMA read other memory, slot",
+				 i);
 	}
 	t->done += !rc;
 	if (rc && rc != -ENOENT && rc != -ENXIO)
@@ -275,10 +278,14 @@ static void look_step(struct thread *t)
 {
 	struct iommu_iova_range range[4];
 	uint32_t id = 1 + below(t, 16);
-	struct iommu_ioas_iova_ranges ranges = {
-		.size = sizeof(ranges), .ioas_id = id, .num_iovas = 4, .allowed_iovas = (uintptr_t)range};
-	struct iommu_option option = {.size = sizeof(option), .option_id = IOMMU_OPTION_HUGE_PAGES,
-				      .op = IOMMU_OPTION_OP_GET, .object_id = spaces[below(t, 2)]};
+	struct iommu_ioas_iova_ranges ranges = {.size = sizeof(ranges),
+						.ioas_id = id,
+						.num_iovas = 4,
+						.allowed_iovas = (uintptr_t)range};
+	struct iommu_option option = {.size = sizeof(option),
+				      .option_id = IOMMU_OPTION_HUGE_PAGES,
+				      .op = IOMMU_OPTION_OP_GET,
+				      .object_id = spaces[below(t, 2)]};
 	long rc = id <= NR_SPACES ? call(IOMMU_IOAS_IOVA_RANGES, &ranges) : -ENOENT;
 
 	if (rc && rc != -ENOENT)
@@ -312,7 +319,8 @@ static void set_scene(void)
 	for (unsigned int i = 0; i < NR_SPACES * NR_MAPPERS * NR_SLOTS; i++) {
 		struct slot *s = &slots[i / (NR_MAPPERS * NR_SLOTS)][i % (NR_MAPPERS * NR_SLOTS)];
 
-		s->memory = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		s->memory = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+				 -1, 0);
 		for (unsigned int w = 0; w <= NR_DEVICES; w++)
 			s->memory[w] = POISON;
 	}
@@ -423,6 +431,7 @@ int main(int argc, char **argv)
 		printf("# thread %u: %lu of %lu steps\n", i, threads[i].done, threads[i].steps);
 	}
 	take_down();
-	printf("%sok 1 - threads on one context, %u complaints\n", failures ? "not " : "", failures);
+	printf("%sok 1 - threads on one context, %u complaints\n", failures ? "not " : "",
+	       failures);
 	return failures != 0;
 }

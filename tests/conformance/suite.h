@@ -91,8 +91,7 @@ extern const struct rows rows_context, rows_map, rows_domain, rows_access, rows_
 /* Generated from the table of ioctls on first use. */
 struct rows rows_prevalidation(void);
 
-#define ROWS(name, array)                                                                          \
-	const struct rows name = {array, sizeof(array) / sizeof((array)[0])}
+#define ROWS(name, array) const struct rows name = {array, sizeof(array) / sizeof((array)[0])}
 
 /* What the command line says of the kernel or engine under test. */
 struct suite {
@@ -106,7 +105,8 @@ const void *row_arg(void);
 void check_rc(const char *file, int line, const char *expr, long got, long want);
 void check_eq(const char *file, int line, const char *expr, uint64_t got, uint64_t want);
 /* Ends the case: it cannot run here because `feature` is missing. */
-_Noreturn void skip(const char *feature, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+_Noreturn void skip(const char *feature, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 /* Ends the case as failed: the surroundings are broken. */
 _Noreturn void give_up(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
@@ -128,8 +128,8 @@ long map(struct ctx *c, uint32_t ioas, uint32_t flags, uint64_t va, uint64_t len
 long map_at(struct ctx *c, uint32_t ioas, uint64_t iova, uint64_t va, uint64_t len); /* FIXED RW */
 long map_file(struct ctx *c, uint32_t ioas, uint32_t flags, int fd, uint64_t start, uint64_t len,
 	      uint64_t *iova);
-long copy(struct ctx *c, uint32_t dst, uint32_t src, uint32_t flags, uint64_t src_iova, uint64_t len,
-	  uint64_t *dst_iova);
+long copy(struct ctx *c, uint32_t dst, uint32_t src, uint32_t flags, uint64_t src_iova,
+	  uint64_t len, uint64_t *dst_iova);
 /* `*removed` is written on success only. */
 long unmap(struct ctx *c, uint32_t ioas, uint64_t iova, uint64_t len, uint64_t *removed);
 /* Unmaps and checks the number of bytes. */
@@ -159,16 +159,17 @@ int accfd_open(struct ctx *c, uint32_t ioas, bool pin); /* must succeed; a descr
 long accfd_try(struct ctx *c, uint32_t ioas, bool pin, int *fd);
 long accfd_pin(struct ctx *c, int access, bool write, uint64_t iova, uint64_t len, uint32_t *item);
 long accfd_unpin(struct ctx *c, int access, uint32_t item);
-long accfd_rw(struct ctx *c, int access, unsigned int flags, uint64_t iova, void *buf, uint64_t len);
+long accfd_rw(struct ctx *c, int access, unsigned int flags, uint64_t iova, void *buf,
+	      uint64_t len);
 long accfd_replace(struct ctx *c, int access, uint32_t ioas);
 long check_refs(struct ctx *c, void *va, uint64_t len, uint32_t refs);
 
 /* ---- memory and privileges ---------------------------------------------------------------------- */
 
-char *memory(size_t pages);	   /* private, read-write, touched */
-char *page_end(size_t len);	   /* the last `len` bytes before an unmapped page; zeroed */
-void make_read_only(void *p);	   /* the pages of a page_end() */
-uint64_t bad_address(void);	   /* a page that is not mapped, and will not be */
+char *memory(size_t pages);   /* private, read-write, touched */
+char *page_end(size_t len);   /* the last `len` bytes before an unmapped page; zeroed */
+void make_read_only(void *p); /* the pages of a page_end() */
+uint64_t bad_address(void);   /* a page that is not mapped, and will not be */
 int memfd(size_t bytes);
 bool has_cap(int cap);
 void drop_cap(int cap);

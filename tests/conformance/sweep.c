@@ -49,9 +49,16 @@ struct scene {
 static const struct iommu_resv_region windows[] = {{0x2000000, 0x2ffffff}, {0x5000000, 0x50fffff}};
 
 static const struct iommu_driver drivers[2] = {
-	{.name = "sweep", .pgsize_bitmap = 2048 | PAGE, .aperture_first = BASE,
-	 .aperture_last = 0x7fffffff, .resv = windows, .nr_resv = 2},
-	{.name = "sweep-2", .pgsize_bitmap = PAGE, .aperture_first = BASE, .aperture_last = (1ull << 40) - 1},
+	{.name = "sweep",
+	 .pgsize_bitmap = 2048 | PAGE,
+	 .aperture_first = BASE,
+	 .aperture_last = 0x7fffffff,
+	 .resv = windows,
+	 .nr_resv = 2},
+	{.name = "sweep-2",
+	 .pgsize_bitmap = PAGE,
+	 .aperture_first = BASE,
+	 .aperture_last = (1ull << 40) - 1},
 };
 
 static long call(struct scene *s, unsigned int cmd, void *arg)
@@ -86,7 +93,8 @@ static long destroy(struct scene *s, uint32_t id)
 	return call(s, IOMMU_DESTROY, &cmd);
 }
 
-static long map(struct scene *s, uint32_t ioas, uint32_t flags, uint64_t iova, char *va, uint64_t len)
+static long map(struct scene *s, uint32_t ioas, uint32_t flags, uint64_t iova, char *va,
+		uint64_t len)
 {
 	struct iommu_ioas_map cmd = {sizeof(cmd), flags, ioas, 0, (uintptr_t)va, len, iova};
 
@@ -95,9 +103,12 @@ static long map(struct scene *s, uint32_t ioas, uint32_t flags, uint64_t iova, c
 
 static long copy(struct scene *s, uint32_t dst, uint32_t src, uint64_t iova, uint64_t len)
 {
-	struct iommu_ioas_copy cmd = {
-		.size = sizeof(cmd), .flags = RW, .dst_ioas_id = dst, .src_ioas_id = src, .length = len,
-		.src_iova = iova};
+	struct iommu_ioas_copy cmd = {.size = sizeof(cmd),
+				      .flags = RW,
+				      .dst_ioas_id = dst,
+				      .src_ioas_id = src,
+				      .length = len,
+				      .src_iova = iova};
 
 	return call(s, IOMMU_IOAS_COPY, &cmd);
 }
@@ -136,11 +147,13 @@ static void scene_init(struct scene *s)
 	must(ioas_alloc(s, &s->full), "IOAS_ALLOC");
 	must(ioas_alloc(s, &s->other), "IOAS_ALLOC");
 	must(ioas_alloc(s, &s->empty), "IOAS_ALLOC");
-	s->memory = mmap(NULL, 16 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	s->memory =
+		mmap(NULL, 16 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	s->memfd = memfd_create("sweep", MFD_CLOEXEC);
 	must(s->memory == MAP_FAILED || s->memfd < 0 || ftruncate(s->memfd, 4 * PAGE), "memory");
 	for (int i = 0; i < 4; i++)
-		must(map(s, s->full, FIXED | RW, BASE + i * PAGE, s->memory + i * PAGE, PAGE), "MAP");
+		must(map(s, s->full, FIXED | RW, BASE + i * PAGE, s->memory + i * PAGE, PAGE),
+		     "MAP");
 	must(map(s, s->other, FIXED | RW, BASE, s->memory + 8 * PAGE, 2 * PAGE), "MAP");
 	for (int i = 0; i < 2; i++)
 		must(iommu_group_init(&s->group[i], i), "group");
@@ -216,18 +229,24 @@ static void paint_line(void *data, const char *line)
 static void paint_ioas(struct scene *s, struct picture *p, uint32_t ioas)
 {
 	struct iommu_iova_range ranges[16];
-	struct iommu_ioas_iova_ranges cmd = {
-		.size = sizeof(cmd), .ioas_id = ioas, .num_iovas = 16, .allowed_iovas = (uintptr_t)ranges};
-	struct iommu_option opt = {.size = sizeof(opt), .option_id = IOMMU_OPTION_HUGE_PAGES,
-				   .op = IOMMU_OPTION_OP_GET, .object_id = ioas};
-	struct iommu_ioas_map probe = {sizeof(probe), RW, ioas, 0, (uintptr_t)s->memory, 4 * PAGE, 0};
+	struct iommu_ioas_iova_ranges cmd = {.size = sizeof(cmd),
+					     .ioas_id = ioas,
+					     .num_iovas = 16,
+					     .allowed_iovas = (uintptr_t)ranges};
+	struct iommu_option opt = {.size = sizeof(opt),
+				   .option_id = IOMMU_OPTION_HUGE_PAGES,
+				   .op = IOMMU_OPTION_OP_GET,
+				   .object_id = ioas};
+	struct iommu_ioas_map probe = {sizeof(probe),	     RW,       ioas, 0,
+				       (uintptr_t)s->memory, 4 * PAGE, 0};
 
 	must(call(s, IOMMU_IOAS_IOVA_RANGES, &cmd), "IOVA_RANGES");
 	must(call(s, IOMMU_OPTION, &opt), "OPTION");
-	paint(p, "ioas %u align %llu huge %llu usable", ioas, (unsigned long long)cmd.out_iova_alignment,
-	      (unsigned long long)opt.val64);
+	paint(p, "ioas %u align %llu huge %llu usable", ioas,
+	      (unsigned long long)cmd.out_iova_alignment, (unsigned long long)opt.val64);
 	for (uint32_t i = 0; i < cmd.num_iovas; i++)
-		paint(p, " %llx-%llx", (unsigned long long)ranges[i].start, (unsigned long long)ranges[i].last);
+		paint(p, " %llx-%llx", (unsigned long long)ranges[i].start,
+		      (unsigned long long)ranges[i].last);
 	/* Where something would be placed shows the allowed list. */
 	must(call(s, IOMMU_IOAS_MAP, &probe), "MAP");
 	must(unmap(s, ioas, probe.iova, 4 * PAGE), "UNMAP");
@@ -245,7 +264,8 @@ static void take(struct scene *s, struct picture *p)
 	swiommu_dump(s->ctx, paint_line, p);
 	for (int i = 0; i < 3; i++)
 		if (s->dma[i])
-			paint(p, "device %d reads %d %d\n", i, swiommu_dma_read(s->dma[i], BASE, word, 8),
+			paint(p, "device %d reads %d %d\n", i,
+			      swiommu_dma_read(s->dma[i], BASE, word, 8),
 			      swiommu_dma_read(s->dma[i], BASE + 3 * PAGE, word, 8));
 	/* The free IDs: the next three. */
 	for (int i = 0; i < 3; i++) {
@@ -254,7 +274,8 @@ static void take(struct scene *s, struct picture *p)
 	}
 	for (int i = 0; i < 3; i++)
 		must(destroy(s, ids[i]), "DESTROY");
-	id = iommufd_ctx_has_group(s->ctx, &s->group[0]) | iommufd_ctx_has_group(s->ctx, &s->group[1]) << 1;
+	id = iommufd_ctx_has_group(s->ctx, &s->group[0]) |
+	     iommufd_ctx_has_group(s->ctx, &s->group[1]) << 1;
 	paint(p, "groups %u\n", id);
 }
 
@@ -325,16 +346,20 @@ static long do_allow(struct scene *s)
 static long do_ranges(struct scene *s)
 {
 	struct iommu_iova_range list[8];
-	struct iommu_ioas_iova_ranges cmd = {
-		.size = sizeof(cmd), .ioas_id = s->full, .num_iovas = 8, .allowed_iovas = (uintptr_t)list};
+	struct iommu_ioas_iova_ranges cmd = {.size = sizeof(cmd),
+					     .ioas_id = s->full,
+					     .num_iovas = 8,
+					     .allowed_iovas = (uintptr_t)list};
 
 	return call(s, IOMMU_IOAS_IOVA_RANGES, &cmd);
 }
 
 static long do_huge_off(struct scene *s)
 {
-	struct iommu_option cmd = {.size = sizeof(cmd), .option_id = IOMMU_OPTION_HUGE_PAGES,
-				   .op = IOMMU_OPTION_OP_SET, .object_id = s->empty};
+	struct iommu_option cmd = {.size = sizeof(cmd),
+				   .option_id = IOMMU_OPTION_HUGE_PAGES,
+				   .op = IOMMU_OPTION_OP_SET,
+				   .object_id = s->empty};
 
 	return call(s, IOMMU_OPTION, &cmd);
 }
@@ -566,7 +591,8 @@ static int run_once(const struct step *step, unsigned int n)
 		injected++;
 		if (step->kind == CANNOT_FAIL)
 			ret = complain(step, n, "can fail");
-		else if (rc) /* what is not needed may fail unnoticed: then the call has done its work */
+		else if (
+			rc) /* what is not needed may fail unnoticed: then the call has done its work */
 			ret = judge(step, &s, n, rc);
 	}
 	scene_fini(&s);
@@ -592,8 +618,8 @@ int main(void)
 		}
 		bad |= rc != 1;
 		failed += bad;
-		printf("%sok %zu - %s, %lu failures injected\n", bad ? "not " : "", i + 1, steps[i].name,
-		       injected - start);
+		printf("%sok %zu - %s, %lu failures injected\n", bad ? "not " : "", i + 1,
+		       steps[i].name, injected - start);
 	}
 	printf("# %zu calls swept, %lu failures injected, %u wrong\n", count, injected, failed);
 	return failed != 0;

@@ -93,8 +93,8 @@ _Static_assert(sizeof(struct test_cmd) == 72, "size of the test command");
 #define MOCK_LAST 0x7fffffffull
 #define MOCK_PAGE 2048ull
 
-#define TEST_TYPE_DATA 0xdead	      /* HWPT data */
-#define TEST_TYPE_VIOMMU 0xdeadbeef   /* vIOMMU and HW queue */
+#define TEST_TYPE_DATA 0xdead	    /* HWPT data */
+#define TEST_TYPE_VIOMMU 0xdeadbeef /* vIOMMU and HW queue */
 
 struct test_viommu_data {
 	__u32 in_data, out_data;

@@ -67,7 +67,7 @@ static inline void rig_close(struct rig *rig)
 	munmap(rig->mem, MEM_PAGES * PAGE);
 }
 
-/* ---- ioctls -------------------------------------------------------------------------------------- */
+/* ---- ioctls ---------------------------------------------------------------------------------- */
 
 static inline uint32_t ioas_new(struct rig *rig)
 {
@@ -153,7 +153,7 @@ static inline long pins_at(struct rig *rig, uint32_t ioas_id, uint64_t iova)
 	return pins;
 }
 
-/* ---- a domain ------------------------------------------------------------------------------------ */
+/* ---- a domain -------------------------------------------------------------------------------- */
 
 /* A device behind an IOMMU with 2 KiB pages; attached, it has everything in the IOAS pinned. */
 struct rig_device {
@@ -187,7 +187,7 @@ static inline void rig_device_remove(struct rig_device *d)
 	iommu_group_fini(&d->group);
 }
 
-/* ---- another process ------------------------------------------------------------------------------- */
+/* ---- another process ------------------------------------------------------------------------- */
 
 /* A child that waits until it is told to do something to itself; what it maps is its memory. */
 struct child {
@@ -257,7 +257,7 @@ static inline void child_end(struct rig *rig, struct child *child)
 	rig->caller.ops = child->local_ops;
 }
 
-/* ---- a driver ------------------------------------------------------------------------------------ */
+/* ---- a driver -------------------------------------------------------------------------------- */
 
 struct item {
 	struct item *next;

@@ -27,13 +27,13 @@
 #define RW (R | W)
 
 /* assert_int_equal() for values that may be negative errnos, with names in the message. */
-#define assert_rc(expr, want)                                                                      \
-	do {                                                                                       \
-		long got_ = (expr), want_ = (want);                                                \
-		if (got_ != want_)                                                                 \
-			fail_msg("%s gives %ld (%s), not %ld (%s)", #expr, got_,                   \
-				 got_ < 0 ? strerror(-got_) : "", want_,                           \
-				 want_ < 0 ? strerror(-want_) : "");                               \
+#define assert_rc(expr, want)                                                    \
+	do {                                                                     \
+		long got_ = (expr), want_ = (want);                              \
+		if (got_ != want_)                                               \
+			fail_msg("%s gives %ld (%s), not %ld (%s)", #expr, got_, \
+				 got_ < 0 ? strerror(-got_) : "", want_,         \
+				 want_ < 0 ? strerror(-want_) : "");             \
 	} while (0)
 
 static inline long call(struct iommufd_ctx *ctx, unsigned int cmd, void *arg)
@@ -67,8 +67,8 @@ static inline long destroy(struct iommufd_ctx *ctx, uint32_t id)
 	return call(ctx, IOMMU_DESTROY, &cmd);
 }
 
-static inline long map(struct iommufd_ctx *ctx, uint32_t ioas, uint32_t prot, uint64_t iova, void *va,
-		       uint64_t len)
+static inline long map(struct iommufd_ctx *ctx, uint32_t ioas, uint32_t prot, uint64_t iova,
+		       void *va, uint64_t len)
 {
 	struct iommu_ioas_map cmd = {
 		sizeof(cmd), prot | IOMMU_IOAS_MAP_FIXED_IOVA, ioas, 0, (uintptr_t)va, len, iova};
@@ -84,11 +84,14 @@ static inline long unmap(struct iommufd_ctx *ctx, uint32_t ioas, uint64_t iova, 
 }
 
 /* The usable range that begins lowest, and the alignment. */
-static inline struct iommu_iova_range first_range(struct iommufd_ctx *ctx, uint32_t ioas, uint64_t *align)
+static inline struct iommu_iova_range first_range(struct iommufd_ctx *ctx, uint32_t ioas,
+						  uint64_t *align)
 {
 	struct iommu_iova_range range = {0, 0};
-	struct iommu_ioas_iova_ranges cmd = {
-		.size = sizeof(cmd), .ioas_id = ioas, .num_iovas = 1, .allowed_iovas = (uintptr_t)&range};
+	struct iommu_ioas_iova_ranges cmd = {.size = sizeof(cmd),
+					     .ioas_id = ioas,
+					     .num_iovas = 1,
+					     .allowed_iovas = (uintptr_t)&range};
 	long rc = call(ctx, IOMMU_IOAS_IOVA_RANGES, &cmd);
 
 	assert_true(rc == 0 || rc == -EMSGSIZE);
@@ -99,7 +102,8 @@ static inline struct iommu_iova_range first_range(struct iommufd_ctx *ctx, uint3
 
 static inline char *memory(size_t pages)
 {
-	char *p = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *p = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		       0);
 
 	assert_true(p != MAP_FAILED);
 	return p;

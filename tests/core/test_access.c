@@ -18,7 +18,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* ---- life ---------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void an_access_takes_an_id_that_only_its_driver_can_free(void **state)
 {
@@ -71,7 +71,7 @@ static void descriptors_are_no_contexts(void **state)
 	assert_int_equal(PTR_ERR(iommufd_ctx_from_fd(STDERR_FILENO)), -EBADFD);
 }
 
-/* ---- attach and its relatives, by state ------------------------------------------------------------ */
+/* ---- attach and its relatives, by state ------------------------------------------------------ */
 
 enum op { ATTACH, REPLACE };
 enum target { SAME, OTHER, COARSE_OK, MISALIGNED, NOTHING, NOT_AN_IOAS };
@@ -244,7 +244,7 @@ static void while_it_moves_an_access_can_only_unpin(void **state)
 	drv_close(&drv);
 }
 
-/* ---- alignment ------------------------------------------------------------------------------------- */
+/* ---- alignment ------------------------------------------------------------------------------- */
 
 static void alignment_follows_what_is_attached(void **state)
 {
@@ -302,7 +302,7 @@ static void a_copy_must_be_aligned_for_pins(void **state)
 	drv_close(&drv);
 }
 
-/* ---- unmapping what accesses pin ------------------------------------------------------------------- */
+/* ---- unmapping what accesses pin ------------------------------------------------------------- */
 
 static void unmap_calls_everybody_in_order_of_slots(void **state)
 {
@@ -501,7 +501,7 @@ static void internal_pins_forbid_unmapping(void **state)
 	drv_close(&drv);
 }
 
-/* ---- limits ---------------------------------------------------------------------------------------- */
+/* ---- limits ---------------------------------------------------------------------------------- */
 
 static void an_ioas_has_65536_accesses_at_most(void **state)
 {

@@ -242,7 +242,7 @@ static void pages_are_those_of_a_domain(void **state)
 	assert_int_equal(pins_at(rig, ioas, 0x10000), 0);
 }
 
-/* ---- another process' memory ------------------------------------------------------------------------ */
+/* ---- another process' memory ----------------------------------------------------------------- */
 
 static void private_memory_of_another_process_has_no_address(void **state)
 {

@@ -33,7 +33,7 @@ static void pause_ms(long ms)
 	nanosleep(&t, NULL);
 }
 
-/* ---- memory that keeps its users waiting -------------------------------------------------------------- */
+/* ---- memory that keeps its users waiting ----------------------------------------------------- */
 
 /* This process' memory; looking it up or reading it stops until it is told to go on. */
 struct slow_memory {
@@ -240,7 +240,7 @@ static void wait_blocked(struct rig *rig, uint32_t ioas_id)
 	obj_put(obj);
 }
 
-/* ---- one side held still ------------------------------------------------------------------------------- */
+/* ---- one side held still --------------------------------------------------------------------- */
 
 static void unmap_waits_for_a_pin_that_is_being_made(void **state)
 {
@@ -424,7 +424,7 @@ static void unmap_waits_for_an_access_that_is_being_destroyed(void **state)
 	assert_int_equal(destroy_id(rig, ioas), 0);
 }
 
-/* ---- everything at once -------------------------------------------------------------------------------- */
+/* ---- everything at once ---------------------------------------------------------------------- */
 
 /*
  * SLOTS mappings come and go, each of a page that holds LIVE while it is mapped and is spoiled when UNMAP has
@@ -614,7 +614,7 @@ static void a_storm_under_a_device_leaves_nothing_behind(void **state)
 	run_storm(*state, true);
 }
 
-/* ---- destroying an IOAS while something attaches to it --------------------------------------------------- */
+/* ---- destroying an IOAS while something attaches to it --------------------------------------- */
 
 struct hunt {
 	struct rig *rig;

@@ -36,7 +36,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* ---- answers --------------------------------------------------------------------------------------- */
+/* ---- answers --------------------------------------------------------------------------------- */
 
 /*
  * [10000-11fff] RW, [12000-12fff] R, [13000-133ff] W, [13400-137ff] RW, hole,
@@ -213,7 +213,7 @@ static void files_are_read_as_far_as_they_go(void **state)
 	assert_int_equal(iommufd_access_rw(f->access, 0x10007, &c, 1, RD), 0);
 }
 
-/* ---- whose memory ---------------------------------------------------------------------------------- */
+/* ---- whose memory ---------------------------------------------------------------------------- */
 
 /*
  * Which memory is looked at, for another process' mapping of two pages that had "old" when it was pinned (if it

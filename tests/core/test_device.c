@@ -5,11 +5,16 @@
 #define BASE 0x1000000ull
 
 static const struct iommu_resv_region window[] = {{0x8000000, 0x8ffffff}};
-static const struct iommu_driver narrow = {
-	.name = "narrow", .pgsize_bitmap = 2048 | PAGE, .aperture_first = BASE,
-	.aperture_last = 0x7fffffff, .resv = window, .nr_resv = 1};
-static const struct iommu_driver wide = {
-	.name = "wide", .pgsize_bitmap = PAGE, .aperture_first = 0, .aperture_last = (1ull << 40) - 1};
+static const struct iommu_driver narrow = {.name = "narrow",
+					   .pgsize_bitmap = 2048 | PAGE,
+					   .aperture_first = BASE,
+					   .aperture_last = 0x7fffffff,
+					   .resv = window,
+					   .nr_resv = 1};
+static const struct iommu_driver wide = {.name = "wide",
+					 .pgsize_bitmap = PAGE,
+					 .aperture_first = 0,
+					 .aperture_last = (1ull << 40) - 1};
 
 struct rig {
 	struct iommufd_ctx *ctx;
@@ -35,8 +40,9 @@ static int setup(void **state)
 		assert_rc(map(rig->ctx, rig->ioas[i], RW, BASE, rig->page[i], PAGE), 0);
 	}
 	for (int i = 0; i < 3; i++) {
-		rig->dev[i] = (struct device){
-			.name = "dev", .group = &rig->group[i / 2], .iommu = i == 2 ? &wide : &narrow};
+		rig->dev[i] = (struct device){.name = "dev",
+					      .group = &rig->group[i / 2],
+					      .iommu = i == 2 ? &wide : &narrow};
 		rig->idev[i] = iommufd_device_bind(rig->ctx, &rig->dev[i], &rig->id[i]);
 		assert_false(IS_ERR(rig->idev[i]));
 		assert_rc(swiommu_dma_open(rig->idev[i], &rig->dma[i]), 0);

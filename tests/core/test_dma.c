@@ -4,8 +4,10 @@
 
 #define BASE 0x100000ull
 
-static const struct iommu_driver driver = {
-	.name = "any", .pgsize_bitmap = PAGE, .aperture_first = 0, .aperture_last = (1ull << 48) - 1};
+static const struct iommu_driver driver = {.name = "any",
+					   .pgsize_bitmap = PAGE,
+					   .aperture_first = 0,
+					   .aperture_last = (1ull << 48) - 1};
 
 struct rig {
 	struct iommufd_ctx *ctx;
@@ -36,8 +38,7 @@ static int setup(void **state)
 
 	rig->ctx = ctx_new(&hooks);
 	assert_rc(iommu_group_init(&rig->group, 0), 0);
-	rig->dev = (struct device){
-		.name = "0000:80:01.0", .group = &rig->group, .iommu = &driver};
+	rig->dev = (struct device){.name = "0000:80:01.0", .group = &rig->group, .iommu = &driver};
 	rig->idev = iommufd_device_bind(rig->ctx, &rig->dev, &id);
 	assert_rc(swiommu_dma_open(rig->idev, &rig->dma), 0);
 	rig->ioas = ioas_new(rig->ctx);
@@ -77,7 +78,9 @@ static void across_areas(void **state)
 
 	attach(rig);
 	for (int i = 0; i < 8; i++) {
-		assert_rc(map(rig->ctx, rig->ioas, RW, BASE + i * PAGE, rig->memory + (7 - i) * PAGE, PAGE), 0);
+		assert_rc(map(rig->ctx, rig->ioas, RW, BASE + i * PAGE,
+			      rig->memory + (7 - i) * PAGE, PAGE),
+			  0);
 		memcpy(want + i * PAGE, rig->memory + (7 - i) * PAGE, PAGE);
 	}
 	assert_rc(swiommu_dma_read(rig->dma, BASE + 5, buf, 8 * PAGE - 9), 0);
@@ -120,10 +123,12 @@ static void faults_are_told(void **state)
 	/* The first address that failed, and how much was left. */
 	assert_rc(swiommu_dma_read(rig->dma, BASE + PAGE - 10, buf, 64), -ENOENT);
 	expect_fault(rig, BASE + PAGE, 54, false, -ENOENT);
-	assert_string_equal(rig->fault.nearest, "nearest mapping [0x100000, 0x100fff] R- ends below by 0x1 bytes");
+	assert_string_equal(rig->fault.nearest,
+			    "nearest mapping [0x100000, 0x100fff] R- ends below by 0x1 bytes");
 	assert_rc(swiommu_dma_read(rig->dma, BASE + 0xffff, buf, 1), -ENOENT);
 	expect_fault(rig, BASE + 0xffff, 1, false, -ENOENT);
-	assert_string_equal(rig->fault.nearest, "nearest mapping [0x110000, 0x110fff] -W begins above by 0x1 bytes");
+	assert_string_equal(rig->fault.nearest,
+			    "nearest mapping [0x110000, 0x110fff] -W begins above by 0x1 bytes");
 	assert_rc(swiommu_dma_read(rig->dma, 3ull << 40, buf, 1), -ENOENT);
 	expect_fault(rig, 3ull << 40, 1, false, -ENOENT);
 	assert_non_null(strstr(rig->fault.nearest, "[0x110000, 0x110fff]"));
@@ -230,8 +235,11 @@ static void replace_under_load(void **state)
 	for (int i = 0; i < 2; i++) {
 		memset(rig->memory + 2 * i * PAGE, 'a' + i, 2 * PAGE);
 		/* Reversed: two areas for the two bytes. */
-		assert_rc(map(rig->ctx, spaces[i], R, BASE, rig->memory + (2 * i + 1) * PAGE, PAGE), 0);
-		assert_rc(map(rig->ctx, spaces[i], R, BASE + PAGE, rig->memory + 2 * i * PAGE, PAGE), 0);
+		assert_rc(map(rig->ctx, spaces[i], R, BASE, rig->memory + (2 * i + 1) * PAGE, PAGE),
+			  0);
+		assert_rc(
+			map(rig->ctx, spaces[i], R, BASE + PAGE, rig->memory + 2 * i * PAGE, PAGE),
+			0);
 	}
 	attach(rig);
 	assert_rc(swiommu_dma_open(rig->idev, &load.dma), 0);

@@ -199,6 +199,8 @@ static void destroy_held_of_a_claimed_object(void **state)
 	assert_rc(obj_get(ctx, 1, OBJ_ANY, "id", NULL, &got), 0);
 	obj_put(got);
 	obj_unhold(obj);
+	assert_rc(obj_destroy_id(ctx, 1, NULL), 0);
+	assert_int_equal(destroyed, 1);
 }
 
 static unsigned int seen;
@@ -241,8 +243,10 @@ static void child_destroy(struct obj *obj)
 /* The end of a context: dependents first, whatever the order of the IDs. */
 static void release_takes_dependents_first(void **state)
 {
-	static const struct obj_ops child_ops = {
-		.type = OBJ_DEVICE, .name = "child", .size = sizeof(struct thing), .destroy = child_destroy};
+	static const struct obj_ops child_ops = {.type = OBJ_DEVICE,
+						 .name = "child",
+						 .size = sizeof(struct thing),
+						 .destroy = child_destroy};
 	struct iommufd_ctx *ctx = ctx_new(NULL);
 	atomic_uint destroyed = 0;
 	struct obj *child;
@@ -289,7 +293,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(lowest_id_first, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_reserved_id_is_taken_but_not_found, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_reserved_id_is_taken_but_not_found, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(found_by_its_type, setup, teardown),
 		cmocka_unit_test_setup_teardown(in_use_is_busy, setup, teardown),
 		cmocka_unit_test_setup_teardown(unhold_destroys_the_last, setup, teardown),

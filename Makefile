@@ -3,7 +3,7 @@
 
 B ?= build
 
-.PHONY: all run test bench conformance fuzz sanitize coverage install deps clean
+.PHONY: all run test bench conformance sanitize coverage install deps clean
 
 all: deps
 	@tools/build $(B)
@@ -19,6 +19,9 @@ conformance: all
 
 bench: all
 	@tools/bench $(B)
+
+conformance: all
+	@tools/conformance $(B)
 
 sanitize: deps
 	@tools/sanitize

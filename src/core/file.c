@@ -96,7 +96,7 @@ static struct given *find_locked(struct swiommu_files *files, const struct stat 
 {
 	struct list *pos;
 
-	list_for_each(pos, bucket_of(files, st->st_ino)) {
+	list_for_each (pos, bucket_of(files, st->st_ino)) {
 		struct given *g = list_entry(pos, struct given, entry);
 
 		if (g->ino == st->st_ino && g->dev == st->st_dev)
@@ -171,7 +171,8 @@ void swiommu_files_destroy(struct swiommu_files *files)
 	pthread_mutex_lock(&files->lock);
 	for (size_t i = 0; i < BUCKETS; i++)
 		while (!list_empty(&files->buckets[i]))
-			take_locked(files, list_entry(files->buckets[i].next, struct given, entry), &gone);
+			take_locked(files, list_entry(files->buckets[i].next, struct given, entry),
+				    &gone);
 	pthread_mutex_unlock(&files->lock);
 	release_all(files, &gone);
 	close(files->epoll);
@@ -230,7 +231,8 @@ free:
 
 /* ---- giving out and finding ----------------------------------------------------------------------- */
 
-int swiommu_file_install(struct swiommu_caller *caller, struct swiommu_file *file, int flags, int *out_fd)
+int swiommu_file_install(struct swiommu_caller *caller, struct swiommu_file *file, int flags,
+			 int *out_fd)
 {
 	int theirs = -1, rc;
 

@@ -11,9 +11,9 @@
 #include "core/call.h"
 #include "core/device.h"
 
-#define HWPT_FLAGS                                                                                 \
-	(IOMMU_HWPT_ALLOC_NEST_PARENT | IOMMU_HWPT_ALLOC_DIRTY_TRACKING | IOMMU_HWPT_FAULT_ID_VALID | \
-	 IOMMU_HWPT_ALLOC_PASID)
+#define HWPT_FLAGS                                                        \
+	(IOMMU_HWPT_ALLOC_NEST_PARENT | IOMMU_HWPT_ALLOC_DIRTY_TRACKING | \
+	 IOMMU_HWPT_FAULT_ID_VALID | IOMMU_HWPT_ALLOC_PASID)
 
 /* ---- HWPT_ALLOC ------------------------------------------------------------------------------------ */
 
@@ -25,12 +25,16 @@ static int alloc_paging(struct call *call, struct iommufd_device *idev, struct i
 	int rc;
 
 	if (cmd->flags & ~HWPT_FLAGS)
-		return swi_fail(call->why, -EOPNOTSUPP, "flags %#x: only %#x are defined", cmd->flags, HWPT_FLAGS);
+		return swi_fail(call->why, -EOPNOTSUPP, "flags %#x: only %#x are defined",
+				cmd->flags, HWPT_FLAGS);
 	if ((cmd->flags & IOMMU_HWPT_ALLOC_NEST_PARENT) && (cmd->flags & IOMMU_HWPT_FAULT_ID_VALID))
-		return swi_fail(call->why, -EOPNOTSUPP, "NEST_PARENT does not go with FAULT_ID_VALID");
+		return swi_fail(call->why, -EOPNOTSUPP,
+				"NEST_PARENT does not go with FAULT_ID_VALID");
 	if (cmd->flags & ~idev->dev->iommu->hwpt_flags || cmd->data_type != IOMMU_HWPT_DATA_NONE)
-		return swi_fail(call->why, -EOPNOTSUPP, "the IOMMU of %s (%s) offers flags %#x and one type of table only",
-				idev->dev->name, idev->dev->iommu->name, idev->dev->iommu->hwpt_flags);
+		return swi_fail(call->why, -EOPNOTSUPP,
+				"the IOMMU of %s (%s) offers flags %#x and one type of table only",
+				idev->dev->name, idev->dev->iommu->name,
+				idev->dev->iommu->hwpt_flags);
 	pthread_mutex_lock(&ioas->mutex);
 	rc = hwpt_create_locked(ioas, idev->dev->iommu, false, &hwpt);
 	if (rc)
@@ -54,14 +58,19 @@ static int alloc_on(struct call *call, struct iommufd_device *idev, struct obj *
 	case OBJ_IOAS:
 		return alloc_paging(call, idev, ioas_of(parent));
 	case OBJ_HWPT_PAGING:
-		if (cmd->flags & ~(IOMMU_HWPT_FAULT_ID_VALID | IOMMU_HWPT_ALLOC_PASID) || !cmd->data_len)
-			return swi_fail(call->why, -EOPNOTSUPP, "a nested HWPT needs data and has no such flags");
+		if (cmd->flags & ~(IOMMU_HWPT_FAULT_ID_VALID | IOMMU_HWPT_ALLOC_PASID) ||
+		    !cmd->data_len)
+			return swi_fail(call->why, -EOPNOTSUPP,
+					"a nested HWPT needs data and has no such flags");
 		if (hwpt_of(parent)->is_auto || !hwpt_of(parent)->nest_parent)
-			return swi_fail(call->why, -EINVAL, "HWPT %u was not made with NEST_PARENT", parent->id);
-		return swi_fail(call->why, -EOPNOTSUPP, "the IOMMU of %s (%s) cannot nest page tables", idev->dev->name,
+			return swi_fail(call->why, -EINVAL, "HWPT %u was not made with NEST_PARENT",
+					parent->id);
+		return swi_fail(call->why, -EOPNOTSUPP,
+				"the IOMMU of %s (%s) cannot nest page tables", idev->dev->name,
 				idev->dev->iommu->name);
 	default:
-		return swi_fail(call->why, -EINVAL, "pt_id %u is a %s, on which no HWPT can be built", cmd->pt_id,
+		return swi_fail(call->why, -EINVAL,
+				"pt_id %u is a %s, on which no HWPT can be built", cmd->pt_id,
 				parent->ops->name);
 	}
 }
@@ -75,8 +84,8 @@ int hwpt_cmd_alloc(struct call *call)
 	if (cmd->__reserved)
 		return swi_fail(call->why, -EOPNOTSUPP, "__reserved is not 0");
 	if ((cmd->data_type == IOMMU_HWPT_DATA_NONE) != !cmd->data_len)
-		return swi_fail(call->why, -EINVAL, "data_type %#x does not go with data_len %u", cmd->data_type,
-				cmd->data_len);
+		return swi_fail(call->why, -EINVAL, "data_type %#x does not go with data_len %u",
+				cmd->data_type, cmd->data_len);
 	rc = obj_get(call->ctx, cmd->dev_id, OBJ_DEVICE, "dev_id", call->why, &dev);
 	if (rc)
 		return rc;
@@ -105,14 +114,17 @@ int hwpt_cmd_invalidate(struct call *call)
 
 	if (cmd->__reserved) {
 		rc = swi_fail(call->why, -EOPNOTSUPP, "__reserved is not 0");
-	} else if (n && (!cmd->data_uptr || !cmd->entry_len || cmd->entry_len > SWI_PAGE_SIZE || n > 1u << 19)) {
-		rc = swi_fail(call->why, -EINVAL, "%u entries of %u bytes at %#llx cannot be", n, cmd->entry_len,
-			      (unsigned long long)cmd->data_uptr);
+	} else if (n && (!cmd->data_uptr || !cmd->entry_len || cmd->entry_len > SWI_PAGE_SIZE ||
+			 n > 1u << 19)) {
+		rc = swi_fail(call->why, -EINVAL, "%u entries of %u bytes at %#llx cannot be", n,
+			      cmd->entry_len, (unsigned long long)cmd->data_uptr);
 	} else {
 		rc = obj_get(call->ctx, cmd->hwpt_id, OBJ_ANY, "hwpt_id", call->why, &obj);
 		if (!rc) {
-			rc = swi_fail(call->why, -EINVAL, "hwpt_id %u is a %s, which has no cache that a user can invalidate",
-				      cmd->hwpt_id, obj->ops->name);
+			rc = swi_fail(
+				call->why, -EINVAL,
+				"hwpt_id %u is a %s, which has no cache that a user can invalidate",
+				cmd->hwpt_id, obj->ops->name);
 			obj_put(obj);
 		}
 	}
@@ -130,12 +142,13 @@ int viommu_cmd_alloc(struct call *call)
 	int rc;
 
 	if (cmd->flags || cmd->type == IOMMU_VIOMMU_TYPE_DEFAULT)
-		return swi_fail(call->why, -EOPNOTSUPP, "no flag is defined, and type %u is no vIOMMU", cmd->type);
+		return swi_fail(call->why, -EOPNOTSUPP,
+				"no flag is defined, and type %u is no vIOMMU", cmd->type);
 	rc = obj_get(call->ctx, cmd->dev_id, OBJ_DEVICE, "dev_id", call->why, &dev);
 	if (rc)
 		return rc;
-	rc = swi_fail(call->why, -EOPNOTSUPP, "the IOMMU of %s (%s) offers no vIOMMU", device_of(dev)->dev->name,
-		      device_of(dev)->dev->iommu->name);
+	rc = swi_fail(call->why, -EOPNOTSUPP, "the IOMMU of %s (%s) offers no vIOMMU",
+		      device_of(dev)->dev->name, device_of(dev)->dev->iommu->name);
 	obj_put(dev);
 	return rc;
 }
@@ -151,7 +164,8 @@ int vdevice_cmd_alloc(struct call *call)
 
 static uint64_t capabilities_of(const struct device *dev)
 {
-	return (dev->dirty_tracking ? IOMMU_HW_CAP_DIRTY_TRACKING : 0) | IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED;
+	return (dev->dirty_tracking ? IOMMU_HW_CAP_DIRTY_TRACKING : 0) |
+	       IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED;
 }
 
 /* The driver's struct, cut or filled with zeros to what the caller has room for. */
@@ -174,7 +188,8 @@ static int write_data(struct call *call, const void *data, uint32_t known)
 static int hw_info(struct call *call, struct iommufd_device *idev)
 {
 	struct iommu_hw_info *cmd = (void *)call->cmd.bytes;
-	uint32_t type = cmd->flags & IOMMU_HW_INFO_FLAG_INPUT_TYPE ? cmd->in_data_type : IOMMU_HW_INFO_TYPE_DEFAULT;
+	uint32_t type = cmd->flags & IOMMU_HW_INFO_FLAG_INPUT_TYPE ? cmd->in_data_type
+								   : IOMMU_HW_INFO_TYPE_DEFAULT;
 	const struct device *dev = idev->dev;
 	unsigned char data[IOMMU_DRIVER_HW_INFO_MAX];
 	int known = 0, rc;
@@ -182,7 +197,8 @@ static int hw_info(struct call *call, struct iommufd_device *idev)
 	if (dev->iommu->hw_info) {
 		known = dev->iommu->hw_info(dev, &type, data);
 		if (known < 0)
-			return swi_fail(call->why, known, "in_data_type %#x: not what the IOMMU of %s (%s) is", type,
+			return swi_fail(call->why, known,
+					"in_data_type %#x: not what the IOMMU of %s (%s) is", type,
 					dev->name, dev->iommu->name);
 	} else {
 		type = IOMMU_HW_INFO_TYPE_NONE;
@@ -203,9 +219,10 @@ int device_cmd_hw_info(struct call *call)
 	struct obj *obj;
 	int rc;
 
-	if (cmd->flags & ~IOMMU_HW_INFO_FLAG_INPUT_TYPE || cmd->__reserved[0] || cmd->__reserved[1] ||
-	    cmd->__reserved[2])
-		return swi_fail(call->why, -EOPNOTSUPP, "only the flag INPUT_TYPE is defined, and __reserved must be 0");
+	if (cmd->flags & ~IOMMU_HW_INFO_FLAG_INPUT_TYPE || cmd->__reserved[0] ||
+	    cmd->__reserved[1] || cmd->__reserved[2])
+		return swi_fail(call->why, -EOPNOTSUPP,
+				"only the flag INPUT_TYPE is defined, and __reserved must be 0");
 	rc = obj_get(call->ctx, cmd->dev_id, OBJ_DEVICE, "dev_id", call->why, &obj);
 	if (rc)
 		return rc;

@@ -66,7 +66,8 @@ static int test_set_temp_memory_limit(struct call *call)
 	uint32_t limit = test_cmd_of(call)->memory_limit.limit;
 
 	if (limit < MEMORY_LIMIT_MIN)
-		return swi_fail(call->why, -EINVAL, "limit is less than %d bytes", MEMORY_LIMIT_MIN);
+		return swi_fail(call->why, -EINVAL, "limit is less than %d bytes",
+				MEMORY_LIMIT_MIN);
 	/* It bounds lists of pages here as there: what fits into it is pinned at a time. */
 	mem_accounts_set_batch(call->ctx->accounts, limit / MEMORY_PER_PAGE);
 	return 0;
@@ -74,7 +75,8 @@ static int test_set_temp_memory_limit(struct call *call)
 
 static int test_not_yet(struct call *call)
 {
-	return swi_fail(call->why, -EOPNOTSUPP, "test op %u needs objects that swiommu does not have yet",
+	return swi_fail(call->why, -EOPNOTSUPP,
+			"test op %u needs objects that swiommu does not have yet",
 			test_cmd_of(call)->op);
 }
 

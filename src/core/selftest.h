@@ -45,7 +45,7 @@ struct ioas;
  * bytes apart: the same page, and with `offsets` at the same place in it. 0, `differs` (a negative errno, also
  * for what is not mapped), -EFAULT the caller has no memory there, -ENOMEM.
  */
-int test_compare(struct call *call, struct ioas *ioas, uint64_t iova, uint64_t uptr, uint64_t n, uint64_t step,
-		 bool offsets, int differs);
+int test_compare(struct call *call, struct ioas *ioas, uint64_t iova, uint64_t uptr, uint64_t n,
+		 uint64_t step, bool offsets, int differs);
 
 #endif

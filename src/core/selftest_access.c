@@ -50,7 +50,7 @@ static void on_unmap(void *data, unsigned long iova, unsigned long length)
 	struct list *pos, *tmp;
 
 	pthread_mutex_lock(&ta->lock);
-	list_for_each_safe(pos, tmp, &ta->items) {
+	list_for_each_safe (pos, tmp, &ta->items) {
 		struct item *item = list_entry(pos, struct item, entry);
 
 		if (item->iova <= last && item->iova + item->length - 1 >= iova)
@@ -107,7 +107,8 @@ int test_create_access(struct call *call)
 	int fd, rc;
 
 	if (flags & ~MOCK_FLAGS_ACCESS_CREATE_NEEDS_PIN_PAGES)
-		return swi_fail(call->why, -EOPNOTSUPP, "flags %#x: only NEEDS_PIN_PAGES is known", flags);
+		return swi_fail(call->why, -EOPNOTSUPP, "flags %#x: only NEEDS_PIN_PAGES is known",
+				flags);
 	rc = create_access(call, flags, &ta);
 	if (rc)
 		return rc;
@@ -122,7 +123,8 @@ int test_create_access(struct call *call)
 		goto put;
 	rc = swiommu_file_install(call->caller, &ta->file, O_CLOEXEC, &fd);
 	if (rc) {
-		rc = swi_fail(call->why, rc == -EMFILE ? -ENOMEM : rc, "no file descriptor for the access");
+		rc = swi_fail(call->why, rc == -EMFILE ? -ENOMEM : rc,
+			      "no file descriptor for the access");
 		goto put;
 	}
 	cmd->create_access.out_access_fd = fd;
@@ -194,7 +196,7 @@ int test_destroy_access_pages(struct call *call)
 		return rc;
 	rc = -ENOENT;
 	pthread_mutex_lock(&ta->lock);
-	list_for_each(pos, &ta->items) {
+	list_for_each (pos, &ta->items) {
 		struct item *item = list_entry(pos, struct item, entry);
 
 		if (item->id != id)
@@ -221,8 +223,8 @@ static int compare_item(struct call *call, struct test_access *ta, uint64_t iova
 	if (!ioas)
 		return swi_fail(call->why, -ENOENT, "the access is being moved to another IOAS");
 	rc = test_compare(call, ioas, iova, cmd->access_pages.uptr - iova % SWI_PAGE_SIZE,
-			  (cmd->access_pages.length + SWI_PAGE_SIZE - 1) / SWI_PAGE_SIZE, SWI_PAGE_SIZE, false,
-			  -EBADE);
+			  (cmd->access_pages.length + SWI_PAGE_SIZE - 1) / SWI_PAGE_SIZE,
+			  SWI_PAGE_SIZE, false, -EBADE);
 	obj_unhold(&ioas->obj);
 	return rc;
 }
@@ -238,7 +240,9 @@ static int add_item_locked(struct call *call, struct test_access *ta, uint64_t i
 	if (!item)
 		return -ENOMEM;
 	rc = access_pin(ta->access, iova, length, NULL,
-			cmd->access_pages.flags & MOCK_FLAGS_ACCESS_WRITE ? IOMMUFD_ACCESS_RW_WRITE : 0, call->why);
+			cmd->access_pages.flags & MOCK_FLAGS_ACCESS_WRITE ? IOMMUFD_ACCESS_RW_WRITE
+									  : 0,
+			call->why);
 	if (rc)
 		goto free;
 	if (cmd->access_pages.uptr) {
@@ -274,12 +278,14 @@ int test_access_pages(struct call *call)
 	if (cmd->access_pages.length > LENGTH_MAX)
 		return swi_fail(call->why, -ENOMEM, "length is more than %u bytes", LENGTH_MAX);
 	if (flags & ~(MOCK_FLAGS_ACCESS_WRITE | MOCK_FLAGS_ACCESS_SYZ))
-		return swi_fail(call->why, -EOPNOTSUPP, "flags %#x: only WRITE and SYZ are known", flags);
+		return swi_fail(call->why, -EOPNOTSUPP, "flags %#x: only WRITE and SYZ are known",
+				flags);
 	rc = get_access(call, cmd->id, &ta);
 	if (rc)
 		return rc;
 	if (!ta->pins) {
-		rc = swi_fail(call->why, -EOPNOTSUPP, "the access was made without NEEDS_PIN_PAGES");
+		rc = swi_fail(call->why, -EOPNOTSUPP,
+			      "the access was made without NEEDS_PIN_PAGES");
 		goto put;
 	}
 	iova = decode_iova(ta, flags, cmd->access_pages.iova);
@@ -331,7 +337,8 @@ int test_access_rw(struct call *call)
 	if (cmd->access_rw.length > LENGTH_MAX)
 		return swi_fail(call->why, -ENOMEM, "length is more than %u bytes", LENGTH_MAX);
 	if (flags & ~(MOCK_ACCESS_RW_WRITE | MOCK_ACCESS_RW_SLOW_PATH | MOCK_FLAGS_ACCESS_SYZ))
-		return swi_fail(call->why, -EOPNOTSUPP, "flags %#x: only WRITE, SLOW_PATH and SYZ are known", flags);
+		return swi_fail(call->why, -EOPNOTSUPP,
+				"flags %#x: only WRITE, SLOW_PATH and SYZ are known", flags);
 	rc = get_access(call, cmd->id, &ta);
 	if (rc)
 		return rc;

@@ -14,7 +14,8 @@
 typedef unsigned long long ull;
 
 /* The caller's page at `uptr`, which is faulted in. */
-static int caller_page(struct call *call, struct mem_owner *caller, uint64_t uptr, struct page_key *key)
+static int caller_page(struct call *call, struct mem_owner *caller, uint64_t uptr,
+		       struct page_key *key)
 {
 	if (!mem_owner_page_key(caller, uptr, key))
 		return 0;
@@ -54,8 +55,8 @@ static int mapped_page(struct ioas *ioas, iova_t iova, struct page_key *key, uin
 	return rc;
 }
 
-static int compare_one(struct call *call, struct ioas *ioas, struct mem_owner *caller, uint64_t iova, uint64_t uptr,
-		       bool offsets, int differs)
+static int compare_one(struct call *call, struct ioas *ioas, struct mem_owner *caller,
+		       uint64_t iova, uint64_t uptr, bool offsets, int differs)
 {
 	struct page_key theirs, ours;
 	uint64_t in_page;
@@ -67,12 +68,13 @@ static int compare_one(struct call *call, struct ioas *ioas, struct mem_owner *c
 	if (mapped_page(ioas, iova, &ours, &in_page))
 		return swi_fail(call->why, differs, "nothing is mapped at %#llx", (ull)iova);
 	if (!page_key_equal(&theirs, &ours) || (offsets && in_page != uptr % SWI_PAGE_SIZE))
-		return swi_fail(call->why, differs, "IOVA %#llx is not the memory at %#llx", (ull)iova, (ull)uptr);
+		return swi_fail(call->why, differs, "IOVA %#llx is not the memory at %#llx",
+				(ull)iova, (ull)uptr);
 	return 0;
 }
 
-int test_compare(struct call *call, struct ioas *ioas, uint64_t iova, uint64_t uptr, uint64_t n, uint64_t step,
-		 bool offsets, int differs)
+int test_compare(struct call *call, struct ioas *ioas, uint64_t iova, uint64_t uptr, uint64_t n,
+		 uint64_t step, bool offsets, int differs)
 {
 	struct mem_owner *caller;
 	int rc;
@@ -81,7 +83,8 @@ int test_compare(struct call *call, struct ioas *ioas, uint64_t iova, uint64_t u
 	if (rc)
 		return rc;
 	for (uint64_t i = 0; !rc && i < n; i++)
-		rc = compare_one(call, ioas, caller, iova + i * step, uptr + i * step, offsets, differs);
+		rc = compare_one(call, ioas, caller, iova + i * step, uptr + i * step, offsets,
+				 differs);
 	mem_owner_put(caller);
 	return rc;
 }
@@ -100,12 +103,13 @@ int test_check_map(struct call *call)
 	hwpt = hwpt_of(obj);
 	step = hwpt->driver->pgsize_bitmap & -hwpt->driver->pgsize_bitmap;
 	if ((cmd->check_map.iova | length | cmd->check_map.uptr) & (step - 1))
-		rc = swi_fail(call->why, -EINVAL, "iova, length or uptr is not a multiple of %llu", (ull)step);
+		rc = swi_fail(call->why, -EINVAL, "iova, length or uptr is not a multiple of %llu",
+			      (ull)step);
 	else if (__builtin_add_overflow(cmd->check_map.uptr, length, &end))
 		rc = swi_fail(call->why, -EINVAL, "uptr + length passes 2^64");
 	else
-		rc = test_compare(call, hwpt->ioas, cmd->check_map.iova, cmd->check_map.uptr, length / step, step,
-				  true, -EINVAL);
+		rc = test_compare(call, hwpt->ioas, cmd->check_map.iova, cmd->check_map.uptr,
+				  length / step, step, true, -EINVAL);
 	obj_put(obj);
 	return rc;
 }
@@ -124,8 +128,8 @@ static int check_refs_at(struct call *call, struct mem_owner *caller, uint64_t u
 		return pinned;
 	if (pinned == refs)
 		return 0;
-	return swi_fail(call->why, -EIO, "the page at %#llx is pinned %ld times, not %u", (ull)uptr, pinned,
-			refs);
+	return swi_fail(call->why, -EIO, "the page at %#llx is pinned %ld times, not %u", (ull)uptr,
+			pinned, refs);
 }
 
 int test_check_refs(struct call *call)
@@ -136,7 +140,8 @@ int test_check_refs(struct call *call)
 	int rc;
 
 	if ((length | uptr) % SWI_PAGE_SIZE || __builtin_add_overflow(uptr, length, &end))
-		return swi_fail(call->why, -EINVAL, "length or uptr is not a multiple of %llu, or they pass 2^64",
+		return swi_fail(call->why, -EINVAL,
+				"length or uptr is not a multiple of %llu, or they pass 2^64",
 				SWI_PAGE_SIZE);
 	rc = call->caller->ops->get_memory(call->caller, &caller);
 	if (rc)

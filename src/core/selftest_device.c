@@ -76,7 +76,8 @@ static int mock_domain(struct call *call, uint32_t flags)
 	int rc;
 
 	if (flags & ~(MOCK_FLAGS_DEVICE_NO_DIRTY | MOCK_FLAGS_DEVICE_PASID))
-		return swi_fail(call->why, -EINVAL, "dev_flags %#x: only NO_DIRTY and PASID are known", flags);
+		return swi_fail(call->why, -EINVAL,
+				"dev_flags %#x: only NO_DIRTY and PASID are known", flags);
 	rc = stdev_create(call, flags, &stdev);
 	if (rc)
 		return rc;

@@ -59,8 +59,8 @@ int test_dmabuf_get(struct call *call)
 	int fd, rc;
 
 	if (!size || size > SIZE_MAX_DMABUF)
-		return swi_fail(call->why, -EINVAL, "length %u is 0 or more than %u", cmd->dmabuf_get.length,
-				SIZE_MAX_DMABUF);
+		return swi_fail(call->why, -EINVAL, "length %u is 0 or more than %u",
+				cmd->dmabuf_get.length, SIZE_MAX_DMABUF);
 	buf = swi_new(struct dmabuf);
 	if (!buf)
 		return -ENOMEM;
@@ -73,7 +73,8 @@ int test_dmabuf_get(struct call *call)
 	list_init(&buf->attachments);
 	pthread_rwlock_init(&buf->lock, NULL);
 	swiommu_file_init(&buf->file, &dmabuf_ops);
-	rc = swiommu_file_install(call->caller, &buf->file, cmd->dmabuf_get.open_flags & O_CLOEXEC, &fd);
+	rc = swiommu_file_install(call->caller, &buf->file, cmd->dmabuf_get.open_flags & O_CLOEXEC,
+				  &fd);
 	swiommu_file_put(&buf->file);
 	/* Linux 7.3 answers 0 here, a slip: the number is what the op is for. */
 	return rc ? rc : fd;
@@ -89,14 +90,16 @@ int test_dmabuf_revoke(struct call *call)
 
 	rc = swiommu_file_lookup(call->caller, cmd->dmabuf_revoke.dmabuf_fd, &dmabuf_ops, &file);
 	if (rc == -EBADFD)
-		return swi_fail(call->why, -EINVAL, "fd %d is not a dma-buf", cmd->dmabuf_revoke.dmabuf_fd);
+		return swi_fail(call->why, -EINVAL, "fd %d is not a dma-buf",
+				cmd->dmabuf_revoke.dmabuf_fd);
 	if (rc)
-		return swi_fail(call->why, rc, "fd %d is not an open file", cmd->dmabuf_revoke.dmabuf_fd);
+		return swi_fail(call->why, rc, "fd %d is not an open file",
+				cmd->dmabuf_revoke.dmabuf_fd);
 	buf = container_of(file, struct dmabuf, file);
 	pthread_rwlock_wrlock(&buf->lock);
 	buf->revoked = cmd->dmabuf_revoke.revoked;
 	if (buf->revoked)
-		list_for_each(pos, &buf->attachments)
+		list_for_each (pos, &buf->attachments)
 			list_entry(pos, struct attachment, entry)->revoked = true;
 	pthread_rwlock_unlock(&buf->lock);
 	swiommu_file_put(file);
@@ -138,8 +141,8 @@ static int attachment_write(struct mem_owner *o, uint64_t addr, const void *buf,
 }
 
 /* Page tables take a revoked one too: there is nothing behind it then. */
-static int attachment_open_window(struct mem_owner *o, uint64_t addr, uint64_t len, unsigned int prot,
-				  struct mem_window *win, struct swi_reason *why)
+static int attachment_open_window(struct mem_owner *o, uint64_t addr, uint64_t len,
+				  unsigned int prot, struct mem_window *win, struct swi_reason *why)
 {
 	(void)o;
 	(void)addr;
@@ -195,7 +198,8 @@ static int attach(struct call *call, struct dmabuf *buf, uint64_t last, struct m
 	bool revoked;
 
 	if (last >= buf->size)
-		return swi_fail(call->why, -EINVAL, "the dma-buf has %llu bytes only", (unsigned long long)buf->size);
+		return swi_fail(call->why, -EINVAL, "the dma-buf has %llu bytes only",
+				(unsigned long long)buf->size);
 	a = swi_new(struct attachment);
 	if (!a)
 		return -ENOMEM;

@@ -99,7 +99,8 @@ static uint64_t start_time(pid_t tid)
 static void forget_locked(struct testabi *t, struct fail_thread *ft)
 {
 	if (ft->injected)
-		session_say(t->session, "fail-nth: %u failures injected for thread %d", ft->injected, (int)ft->tid);
+		session_say(t->session, "fail-nth: %u failures injected for thread %d",
+			    ft->injected, (int)ft->tid);
 	t->total += ft->injected;
 	while (!list_empty(&ft->files)) {
 		struct fail_file *file = list_entry(ft->files.next, struct fail_file, entry);
@@ -117,7 +118,7 @@ static void forget_ended_locked(struct testabi *t)
 {
 	struct list *pos, *tmp;
 
-	list_for_each_safe(pos, tmp, &t->threads) {
+	list_for_each_safe (pos, tmp, &t->threads) {
 		struct fail_thread *ft = list_entry(pos, struct fail_thread, entry);
 
 		if (start_time(ft->tid) != ft->started)
@@ -129,7 +130,7 @@ static struct fail_thread *find_locked(struct testabi *t, pid_t tid)
 {
 	struct list *pos;
 
-	list_for_each(pos, &t->threads) {
+	list_for_each (pos, &t->threads) {
 		struct fail_thread *ft = list_entry(pos, struct fail_thread, entry);
 
 		if (ft->tid == tid)
@@ -180,7 +181,7 @@ static void show_nth_locked(struct fail_thread *ft)
 	int n = snprintf(text, sizeof(text), "%u\n", ft->nth);
 	struct list *pos;
 
-	list_for_each(pos, &ft->files) {
+	list_for_each (pos, &ft->files) {
 		struct fail_file *file = list_entry(pos, struct fail_file, entry);
 
 		(void)!pwrite(file->fd, text, n, 0);
@@ -248,10 +249,10 @@ static struct fail_thread *owner_of_file_locked(struct testabi *t, const struct 
 {
 	struct list *pos, *at;
 
-	list_for_each(pos, &t->threads) {
+	list_for_each (pos, &t->threads) {
 		struct fail_thread *ft = list_entry(pos, struct fail_thread, entry);
 
-		list_for_each(at, &ft->files) {
+		list_for_each (at, &ft->files) {
 			struct fail_file *file = list_entry(at, struct fail_file, entry);
 
 			if (file->dev == st->st_dev && file->ino == st->st_ino)
@@ -434,8 +435,8 @@ static long open_status(struct testabi *t, struct task *task, pid_t id, int flag
 	long rc;
 	int fd;
 
-	if ((flags & O_ACCMODE) != O_RDONLY || mem_accounts_usage(t->session->accounts, id, &usage) ||
-	    !(usage.pinned | usage.locked))
+	if ((flags & O_ACCMODE) != O_RDONLY ||
+	    mem_accounts_usage(t->session->accounts, id, &usage) || !(usage.pinned | usage.locked))
 		return TESTABI_CONTINUE;
 	snprintf(path, sizeof(path), "/proc/%d/status", (int)id);
 	fd = open(path, O_RDONLY | O_CLOEXEC);

@@ -11,9 +11,12 @@
 struct lib_ctx {
 	struct ctx base;
 	struct iommufd_ctx *ictx;
+	struct list
+		mocks; /* struct lib_mock.entry: what a case leaves attached goes with the context */
 };
 
 struct lib_mock {
+	struct list entry;
 	struct iommu_group group;
 	struct device dev;
 	struct iommufd_device *idev;
@@ -74,6 +77,7 @@ static int lib_open(int flags, struct ctx **out)
 		return -ENOMEM;
 	rc = make_world();
 	lc->base.fe = &fe_lib;
+	list_init(&lc->mocks);
 	options.test_abi = test_abi;
 	if (!rc)
 		rc = swiommu_open_with(&options, &lc->ictx);
@@ -83,12 +87,6 @@ static int lib_open(int flags, struct ctx **out)
 	}
 	*out = &lc->base;
 	return 0;
-}
-
-static void lib_close(struct ctx *c)
-{
-	swiommu_close(ictx_of(c));
-	free(c);
 }
 
 static long lib_ioctl(struct ctx *c, unsigned int cmd, uint64_t arg)
@@ -113,7 +111,24 @@ static void free_mock(struct lib_mock *lm)
 	if (lm->idev)
 		iommufd_device_unbind(lm->idev);
 	iommu_group_fini(&lm->group);
+	list_del(&lm->entry);
 	free(lm);
+}
+
+static void detach_and_free(struct lib_mock *lm)
+{
+	iommufd_device_detach(lm->idev, 0);
+	free_mock(lm);
+}
+
+static void lib_close(struct ctx *c)
+{
+	struct list *mocks = &((struct lib_ctx *)c)->mocks;
+
+	while (!list_empty(mocks))
+		detach_and_free(list_entry(mocks->next, struct lib_mock, entry));
+	swiommu_close(ictx_of(c));
+	free(c);
 }
 
 static int lib_mock_add(struct ctx *c, uint32_t pt_id, struct mock *m)
@@ -125,6 +140,7 @@ static int lib_mock_add(struct ctx *c, uint32_t pt_id, struct mock *m)
 		free(lm);
 		return -ENOMEM;
 	}
+	list_add_tail(&((struct lib_ctx *)c)->mocks, &lm->entry);
 	*m = (struct mock){.c = c, .ioas = pt_id, .hwpt_id = pt_id, .priv = lm};
 	lm->dev = (struct device){.name = "mock", .group = &lm->group, .iommu = &mock_driver};
 	lm->idev = iommufd_device_bind(ictx_of(c), &lm->dev, &m->idev_id);
@@ -145,10 +161,7 @@ fail:
 
 static int lib_mock_remove(struct mock *m)
 {
-	struct lib_mock *lm = m->priv;
-
-	iommufd_device_detach(lm->idev, 0);
-	free_mock(lm);
+	detach_and_free(m->priv);
 	return 0;
 }
 

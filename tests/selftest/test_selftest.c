@@ -91,7 +91,8 @@ static long add_device(struct rig *r, uint32_t pt, uint32_t *stdev, uint32_t *hw
 	return 0;
 }
 
-static long map_at(struct rig *r, uint32_t ioas, uint64_t iova, void *va, uint64_t len, uint32_t flags)
+static long map_at(struct rig *r, uint32_t ioas, uint64_t iova, void *va, uint64_t len,
+		   uint32_t flags)
 {
 	struct iommu_ioas_map cmd = {.size = sizeof(cmd),
 				     .flags = flags | FIXED,
@@ -105,24 +106,27 @@ static long map_at(struct rig *r, uint32_t ioas, uint64_t iova, void *va, uint64
 
 static long unmap(struct rig *r, uint32_t ioas, uint64_t iova, uint64_t len)
 {
-	struct iommu_ioas_unmap cmd = {.size = sizeof(cmd), .ioas_id = ioas, .iova = iova, .length = len};
+	struct iommu_ioas_unmap cmd = {
+		.size = sizeof(cmd), .ioas_id = ioas, .iova = iova, .length = len};
 
 	return do_ioctl(r, IOMMU_IOAS_UNMAP, &cmd);
 }
 
 static long check_map(struct rig *r, uint64_t iova, const void *va, uint64_t len)
 {
-	struct iommu_test_cmd cmd = {.op = IOMMU_TEST_OP_MD_CHECK_MAP,
-				     .id = r->hwpt,
-				     .check_map = {.iova = iova, .length = len, .uptr = (uintptr_t)va}};
+	struct iommu_test_cmd cmd = {
+		.op = IOMMU_TEST_OP_MD_CHECK_MAP,
+		.id = r->hwpt,
+		.check_map = {.iova = iova, .length = len, .uptr = (uintptr_t)va}};
 
 	return test_op(r, &cmd);
 }
 
 static long check_refs(struct rig *r, const void *va, uint64_t len, uint32_t refs)
 {
-	struct iommu_test_cmd cmd = {.op = IOMMU_TEST_OP_MD_CHECK_REFS,
-				     .check_refs = {.length = len, .uptr = (uintptr_t)va, .refs = refs}};
+	struct iommu_test_cmd cmd = {
+		.op = IOMMU_TEST_OP_MD_CHECK_REFS,
+		.check_refs = {.length = len, .uptr = (uintptr_t)va, .refs = refs}};
 
 	return test_op(r, &cmd);
 }
@@ -131,7 +135,8 @@ static long access_open(struct rig *r, uint32_t ioas, bool pins, int *fd)
 {
 	struct iommu_test_cmd cmd = {.op = IOMMU_TEST_OP_CREATE_ACCESS,
 				     .id = ioas,
-				     .create_access.flags = pins ? MOCK_FLAGS_ACCESS_CREATE_NEEDS_PIN_PAGES : 0};
+				     .create_access.flags =
+					     pins ? MOCK_FLAGS_ACCESS_CREATE_NEEDS_PIN_PAGES : 0};
 	long rc = test_op(r, &cmd);
 
 	if (!rc)
@@ -141,9 +146,10 @@ static long access_open(struct rig *r, uint32_t ioas, bool pins, int *fd)
 
 static long pin(struct rig *r, int fd, uint64_t iova, uint64_t len, const void *va, uint32_t *item)
 {
-	struct iommu_test_cmd cmd = {.op = IOMMU_TEST_OP_ACCESS_PAGES,
-				     .id = fd,
-				     .access_pages = {.iova = iova, .length = len, .uptr = (uintptr_t)va}};
+	struct iommu_test_cmd cmd = {
+		.op = IOMMU_TEST_OP_ACCESS_PAGES,
+		.id = fd,
+		.access_pages = {.iova = iova, .length = len, .uptr = (uintptr_t)va}};
 	long rc = test_op(r, &cmd);
 
 	if (!rc)
@@ -189,7 +195,8 @@ static int setup(void **state)
 	swiommu_caller_local(&r->caller);
 	r->caller.files = r->files;
 	r->ctx = open_ctx(r);
-	r->mem = mmap(NULL, MEM_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	r->mem = mmap(NULL, MEM_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		      -1, 0);
 	assert_ptr_not_equal(r->mem, MAP_FAILED);
 	r->ioas = new_ioas(r);
 	assert_int_equal(add_device(r, r->ioas, &r->stdev, &r->hwpt, &r->idev), 0);
@@ -337,10 +344,10 @@ static void device_errors(void **state)
 static void device_flags(void **state)
 {
 	struct rig *r = *state;
-	struct iommu_test_cmd cmd = {
-		.op = IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS,
-		.id = r->ioas,
-		.mock_domain.dev_flags = MOCK_FLAGS_DEVICE_NO_DIRTY | MOCK_FLAGS_DEVICE_PASID};
+	struct iommu_test_cmd cmd = {.op = IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS,
+				     .id = r->ioas,
+				     .mock_domain.dev_flags =
+					     MOCK_FLAGS_DEVICE_NO_DIRTY | MOCK_FLAGS_DEVICE_PASID};
 
 	assert_int_equal(test_op(r, &cmd), 0);
 	assert_int_equal(cmd.mock_domain.out_hwpt_id, r->hwpt);
@@ -354,15 +361,18 @@ static void device_bad_pointer_undoes(void **state)
 {
 	struct rig *r = *state;
 	long size = sysconf(_SC_PAGESIZE);
-	struct iommu_test_cmd *cmd = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct iommu_test_cmd *cmd =
+		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	uint32_t next = r->hwpt + 1;
 
-	*cmd = (struct iommu_test_cmd){.size = sizeof(*cmd), .op = IOMMU_TEST_OP_MOCK_DOMAIN, .id = r->ioas};
+	*cmd = (struct iommu_test_cmd){
+		.size = sizeof(*cmd), .op = IOMMU_TEST_OP_MOCK_DOMAIN, .id = r->ioas};
 	mprotect(cmd, size, PROT_READ);
 	assert_int_equal(do_ioctl(r, IOMMU_TEST_CMD, cmd), -EFAULT);
 	assert_int_equal(new_ioas(r), next);
 	mprotect(cmd, size, PROT_READ | PROT_WRITE);
-	*cmd = (struct iommu_test_cmd){.size = sizeof(*cmd), .op = IOMMU_TEST_OP_CREATE_ACCESS, .id = r->ioas};
+	*cmd = (struct iommu_test_cmd){
+		.size = sizeof(*cmd), .op = IOMMU_TEST_OP_CREATE_ACCESS, .id = r->ioas};
 	mprotect(cmd, size, PROT_READ);
 	assert_int_equal(do_ioctl(r, IOMMU_TEST_CMD, cmd), -EFAULT);
 	assert_int_equal(new_ioas(r), next + 1);
@@ -480,7 +490,8 @@ static void aliases_are_the_same_page(void **state)
 static void access_is_a_file(void **state)
 {
 	struct rig *r = *state;
-	struct iommu_test_cmd cmd = {.op = IOMMU_TEST_OP_CREATE_ACCESS, .id = r->ioas, .create_access.flags = 2};
+	struct iommu_test_cmd cmd = {
+		.op = IOMMU_TEST_OP_CREATE_ACCESS, .id = r->ioas, .create_access.flags = 2};
 	int fd = -1, copy;
 	uint32_t item = 0;
 	char c;
@@ -597,16 +608,19 @@ static void rw_rows(void **state)
 	int w = -1;
 
 	assert_int_equal(map_at(r, r->ioas, BASE, r->mem, 2 * PAGE, RW), 0);
-	assert_int_equal(map_at(r, r->ioas, BASE + 8 * PAGE, r->mem, PAGE, IOMMU_IOAS_MAP_WRITEABLE), 0);
+	assert_int_equal(
+		map_at(r, r->ioas, BASE + 8 * PAGE, r->mem, PAGE, IOMMU_IOAS_MAP_WRITEABLE), 0);
 	assert_int_equal(access_open(r, r->ioas, false, &w), 0);
 	assert_int_equal(rw(r, 777, BASE, buf, (16 << 20) + 1, 0), -ENOMEM);
 	assert_int_equal(rw(r, 777, BASE, buf, 8, 1 << 1), -EOPNOTSUPP);
 	assert_int_equal(rw(r, w, BASE, NULL, 8, MOCK_ACCESS_RW_WRITE), -EFAULT);
 	assert_int_equal(rw(r, w, BASE, buf, 0, 0), -EINVAL);
 	assert_int_equal(rw(r, w, UINT64_MAX, buf, 8, 0), -EOVERFLOW);
-	for (unsigned int slow = 0; slow <= MOCK_ACCESS_RW_SLOW_PATH; slow += MOCK_ACCESS_RW_SLOW_PATH) {
+	for (unsigned int slow = 0; slow <= MOCK_ACCESS_RW_SLOW_PATH;
+	     slow += MOCK_ACCESS_RW_SLOW_PATH) {
 		memcpy(buf, "across the pages' border", 24);
-		assert_int_equal(rw(r, w, BASE + PAGE - 7, buf, 24, slow | MOCK_ACCESS_RW_WRITE), 0);
+		assert_int_equal(rw(r, w, BASE + PAGE - 7, buf, 24, slow | MOCK_ACCESS_RW_WRITE),
+				 0);
 		assert_memory_equal(r->mem + PAGE - 7, "across the pages' border", 24);
 		memcpy(r->mem + PAGE - 7, "and back", 8);
 		assert_int_equal(rw(r, w, BASE + PAGE - 7, buf, 8, slow), 0);
@@ -646,13 +660,222 @@ static void nth_area(void **state)
 static void memory_limit(void **state)
 {
 	struct rig *r = *state;
-	struct iommu_test_cmd cmd = {.op = IOMMU_TEST_OP_SET_TEMP_MEMORY_LIMIT, .memory_limit.limit = 11};
+	struct iommu_test_cmd cmd = {.op = IOMMU_TEST_OP_SET_TEMP_MEMORY_LIMIT,
+				     .memory_limit.limit = 11};
 
 	assert_int_equal(test_op(r, &cmd), -EINVAL);
 	cmd.memory_limit.limit = 12;
 	assert_int_equal(test_op(r, &cmd), 0);
 	assert_int_equal(map_at(r, r->ioas, BASE, r->mem, MEM_PAGES * PAGE, RW), 0);
 	assert_int_equal(check_map(r, BASE, r->mem, MEM_PAGES * PAGE), 0);
+}
+
+/* ---- what a device is ------------------------------------------------------------------------------ */
+
+static long hw_info(struct rig *r, uint32_t dev, uint32_t type, uint32_t flags, void *buf,
+		    uint32_t len, struct iommu_hw_info *out)
+{
+	*out = (struct iommu_hw_info){.size = sizeof(*out),
+				      .flags = flags,
+				      .dev_id = dev,
+				      .data_len = len,
+				      .data_uptr = (uintptr_t)buf,
+				      .in_data_type = type};
+	return do_ioctl(r, IOMMU_GET_HW_INFO, out);
+}
+
+static void hw_info_rows(void **state)
+{
+	struct rig *r = *state;
+	struct iommu_test_cmd cmd = {.op = IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS,
+				     .id = r->ioas,
+				     .mock_domain.dev_flags =
+					     MOCK_FLAGS_DEVICE_NO_DIRTY | MOCK_FLAGS_DEVICE_PASID};
+	const uint32_t expected[2] = {0, 0xdeadbeef};
+	struct iommu_hw_info info;
+	unsigned char buf[16];
+
+	memset(buf, 0x5a, sizeof(buf));
+	assert_int_equal(hw_info(r, r->idev, 77, 0, buf, 16, &info), 0);
+	assert_memory_equal(buf, expected, 8);
+	for (unsigned int i = 8; i < 16; i++)
+		assert_int_equal(buf[i], 0);
+	assert_int_equal(info.data_len, 8);
+	assert_int_equal(info.out_data_type, 0xfeedbeef);
+	assert_int_equal(info.out_capabilities, 9);
+	assert_int_equal(info.out_max_pasid_log2, 0);
+	memset(buf, 0x5a, sizeof(buf));
+	assert_int_equal(
+		hw_info(r, r->idev, 0xfeedbeef, IOMMU_HW_INFO_FLAG_INPUT_TYPE, buf, 5, &info), 0);
+	assert_memory_equal(buf, expected, 5);
+	assert_int_equal(buf[5], 0x5a);
+	assert_int_equal(info.data_len, 8);
+	assert_int_equal(hw_info(r, r->idev, 0, 0, NULL, 0, &info), 0);
+	assert_int_equal(info.data_len, 8);
+	assert_int_equal(hw_info(r, r->idev, 0, 0, NULL, 4, &info), -EFAULT);
+	assert_int_equal(hw_info(r, r->idev, 77, IOMMU_HW_INFO_FLAG_INPUT_TYPE, buf, 8, &info),
+			 -EOPNOTSUPP);
+	assert_int_equal(hw_info(r, r->ioas, 77, IOMMU_HW_INFO_FLAG_INPUT_TYPE, buf, 8, &info),
+			 -ENOENT);
+	assert_int_equal(hw_info(r, 999, 0, 2, buf, 8, &info), -EOPNOTSUPP);
+	assert_int_equal(test_op(r, &cmd), 0);
+	assert_int_equal(hw_info(r, cmd.mock_domain.out_idev_id, 0, 0, NULL, 0, &info), 0);
+	assert_int_equal(info.out_capabilities, 8);
+	assert_int_equal(info.out_max_pasid_log2, 20);
+}
+
+static long check_cache(struct rig *r, uint32_t id, uint32_t which, uint32_t value)
+{
+	struct iommu_test_cmd cmd = {.op = IOMMU_TEST_OP_DEV_CHECK_CACHE,
+				     .id = id,
+				     .check_dev_cache = {.id = which, .cache = value}};
+
+	return test_op(r, &cmd);
+}
+
+static void device_cache(void **state)
+{
+	struct rig *r = *state;
+
+	assert_int_equal(check_cache(r, r->idev, 0, 0x00baddad), 0);
+	assert_int_equal(check_cache(r, r->idev, 3, 0x00baddad), 0);
+	assert_int_equal(check_cache(r, r->idev, 3, 0), -EINVAL);
+	assert_int_equal(check_cache(r, r->idev, 4, 0x00baddad), -EINVAL);
+	assert_int_equal(check_cache(r, r->stdev, 0, 0x00baddad), -ENOENT);
+}
+
+static long alloc_hwpt(struct rig *r, uint32_t dev, uint32_t pt, uint32_t flags, uint32_t *id)
+{
+	struct iommu_hwpt_alloc cmd = {
+		.size = sizeof(cmd), .flags = flags, .dev_id = dev, .pt_id = pt};
+	long rc = do_ioctl(r, IOMMU_HWPT_ALLOC, &cmd);
+
+	if (!rc)
+		*id = cmd.out_hwpt_id;
+	return rc;
+}
+
+static long replace(struct rig *r, uint32_t stdev, uint32_t pt)
+{
+	struct iommu_test_cmd cmd = {.op = IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE,
+				     .id = stdev,
+				     .mock_domain_replace.pt_id = pt};
+
+	return test_op(r, &cmd);
+}
+
+static void manual_hwpts(void **state)
+{
+	struct rig *r = *state;
+	struct iommu_hwpt_alloc cmd = {.size = sizeof(cmd), .dev_id = r->idev, .pt_id = r->ioas};
+	uint32_t a = 0, b = 0, stdev = 0, hwpt = 0;
+
+	cmd.__reserved = 1;
+	assert_int_equal(do_ioctl(r, IOMMU_HWPT_ALLOC, &cmd), -EOPNOTSUPP);
+	cmd.__reserved = 0;
+	cmd.data_len = 4;
+	assert_int_equal(do_ioctl(r, IOMMU_HWPT_ALLOC, &cmd), -EINVAL);
+	assert_int_equal(alloc_hwpt(r, 999, 999, 0, &a), -ENOENT);
+	assert_int_equal(alloc_hwpt(r, r->idev, 999, 0, &a), -EINVAL);
+	assert_int_equal(alloc_hwpt(r, r->idev, r->stdev, 0, &a), -EINVAL);
+	assert_int_equal(alloc_hwpt(r, r->idev, r->ioas, 1u << 31, &a), -EOPNOTSUPP);
+	assert_int_equal(alloc_hwpt(r, r->idev, r->ioas, 0, &a), 0);
+	assert_int_equal(alloc_hwpt(r, r->idev, r->ioas, IOMMU_HWPT_ALLOC_NEST_PARENT, &b), 0);
+	/* A new device does not get them by itself, but can be put on one. */
+	assert_int_equal(add_device(r, r->ioas, &stdev, &hwpt, NULL), 0);
+	assert_int_equal(hwpt, r->hwpt);
+	assert_int_equal(destroy(r, stdev), 0);
+	assert_int_equal(add_device(r, a, &stdev, &hwpt, NULL), 0);
+	assert_int_equal(hwpt, a);
+	assert_int_equal(destroy(r, a), -EBUSY);
+	assert_int_equal(replace(r, stdev, b), 0);
+	assert_int_equal(destroy(r, b), -EBUSY);
+	/* It stays when its last device goes, and keeps the IOAS. */
+	assert_int_equal(destroy(r, stdev), 0);
+	assert_int_equal(destroy(r, r->stdev), 0);
+	assert_int_equal(destroy(r, r->ioas), -EBUSY);
+	assert_int_equal(destroy(r, a), 0);
+	assert_int_equal(map_at(r, r->ioas, BASE, r->mem, PAGE, RW), 0);
+	assert_int_equal(check_refs(r, r->mem, PAGE, 1), 0);
+	r->hwpt = b;
+	assert_int_equal(check_map(r, BASE, r->mem, PAGE), 0);
+	assert_int_equal(destroy(r, b), 0);
+	assert_int_equal(check_refs(r, r->mem, PAGE, 0), 0);
+	assert_int_equal(destroy(r, r->ioas), 0);
+}
+
+/* ---- dma-bufs --------------------------------------------------------------------------------------- */
+
+static long dmabuf(struct rig *r, uint32_t length)
+{
+	struct iommu_test_cmd cmd = {.op = IOMMU_TEST_OP_DMABUF_GET,
+				     .dmabuf_get = {length, O_CLOEXEC | O_RDWR}};
+
+	return test_op(r, &cmd);
+}
+
+static long revoke(struct rig *r, int fd, uint32_t revoked)
+{
+	struct iommu_test_cmd cmd = {.op = IOMMU_TEST_OP_DMABUF_REVOKE,
+				     .dmabuf_revoke = {fd, revoked}};
+
+	return test_op(r, &cmd);
+}
+
+static long map_file(struct rig *r, int fd, uint64_t start, uint64_t length, uint64_t iova)
+{
+	struct iommu_ioas_map_file cmd = {.size = sizeof(cmd),
+					  .flags = RW | FIXED,
+					  .ioas_id = r->ioas,
+					  .fd = fd,
+					  .start = start,
+					  .length = length,
+					  .iova = iova};
+
+	return do_ioctl(r, IOMMU_IOAS_MAP_FILE, &cmd);
+}
+
+static void dmabufs(void **state)
+{
+	struct rig *r = *state;
+	uint32_t item = 0, hwpt = 0;
+	int fd, p = -1, w = -1;
+	char buf[8];
+
+	assert_int_equal(dmabuf(r, 0), -EINVAL);
+	assert_int_equal(dmabuf(r, (2 << 20) + 1), -EINVAL);
+	assert_int_equal(dmabuf(r, UINT32_MAX), -EINVAL);
+	fd = dmabuf(r, PAGE + 1);
+	assert_in_range(fd, 0, 1000);
+	assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	assert_int_equal(map_file(r, fd, 0, 0, BASE), -EINVAL);
+	assert_int_equal(map_file(r, fd, UINT64_MAX - 1, PAGE, BASE), -EOVERFLOW);
+	assert_int_equal(map_file(r, fd, 0, 3 * PAGE, BASE), -EINVAL);
+	assert_int_equal(map_file(r, fd, 2 * PAGE, 2048, BASE), -EINVAL);
+	assert_int_equal(map_file(r, fd, 2048, 2048, BASE), 0);
+	assert_int_equal(map_file(r, fd, 0, 2 * PAGE, BASE + PAGE), 0);
+	assert_int_equal(access_open(r, r->ioas, false, &w), 0);
+	assert_int_equal(rw(r, w, BASE, buf, 8, 0), -EINVAL);
+	assert_int_equal(access_open(r, r->ioas, true, &p), -EADDRINUSE);
+	assert_int_equal(unmap(r, r->ioas, BASE, 2048), 0);
+	assert_int_equal(access_open(r, r->ioas, true, &p), 0);
+	assert_int_equal(pin(r, p, BASE + PAGE, PAGE, NULL, &item), -EINVAL);
+	assert_int_equal(revoke(r, 777, 1), -EBADF);
+	assert_int_equal(revoke(r, p, 1), -EINVAL);
+	assert_int_equal(revoke(r, fd, 1), 0);
+	assert_int_equal(map_file(r, fd, 0, PAGE, BASE + 8 * PAGE), -ENODEV);
+	/* The mapping stays in the way, page tables pass over it. */
+	assert_int_equal(map_at(r, r->ioas, BASE + PAGE, r->mem, PAGE, RW), -EEXIST);
+	assert_int_equal(alloc_hwpt(r, r->idev, r->ioas, 0, &hwpt), 0);
+	assert_int_equal(revoke(r, fd, 0), 0);
+	assert_int_equal(map_file(r, fd, 0, PAGE, BASE + 8 * PAGE), 0);
+	/* It lives on in its mappings. */
+	close(fd);
+	assert_int_equal(unmap(r, r->ioas, BASE + PAGE, 2 * PAGE), 0);
+	assert_int_equal(map_at(r, r->ioas, BASE + PAGE, r->mem, PAGE, RW), 0);
+	assert_int_equal(unmap(r, r->ioas, 0, UINT64_MAX), 0);
+	close(w);
+	close(p);
 }
 
 /* ---- injected failures ----------------------------------------------------------------------------- */
@@ -679,7 +902,8 @@ static long everything(struct rig *r)
 	if (!rc)
 		rc = rw(r, w, BASE, buf, sizeof(buf), 0);
 	if (!rc)
-		rc = rw(r, w, BASE, buf, sizeof(buf), MOCK_ACCESS_RW_SLOW_PATH | MOCK_ACCESS_RW_WRITE);
+		rc = rw(r, w, BASE, buf, sizeof(buf),
+			MOCK_ACCESS_RW_SLOW_PATH | MOCK_ACCESS_RW_WRITE);
 	if (!rc)
 		rc = unpin(r, p, item);
 	if (!rc)
@@ -731,11 +955,29 @@ int main(void)
 {
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(only_with_the_option), T(sizes_and_ops), T(reserved_ranges), T(device_ids),
-		T(device_errors), T(device_flags), T(device_bad_pointer_undoes), T(device_replace),
-		T(check_map_rows), T(check_refs_rows), T(aliases_are_the_same_page), T(access_is_a_file),
-		T(access_outlives_the_context), T(access_alignment), T(pin_rows), T(rw_rows), T(nth_area),
-		T(memory_limit), T(nothing_is_left_by_failures),
+		T(only_with_the_option),
+		T(sizes_and_ops),
+		T(reserved_ranges),
+		T(device_ids),
+		T(device_errors),
+		T(device_flags),
+		T(device_bad_pointer_undoes),
+		T(device_replace),
+		T(check_map_rows),
+		T(check_refs_rows),
+		T(aliases_are_the_same_page),
+		T(access_is_a_file),
+		T(access_outlives_the_context),
+		T(access_alignment),
+		T(pin_rows),
+		T(rw_rows),
+		T(nth_area),
+		T(memory_limit),
+		T(hw_info_rows),
+		T(device_cache),
+		T(manual_hwpts),
+		T(dmabufs),
+		T(nothing_is_left_by_failures),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

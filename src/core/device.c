@@ -285,6 +285,9 @@ static int attach_new_auto_locked(struct iommufd_device *idev, struct ioas *ioas
 	if (rc) {
 		attach_end_locked(idev, hwpt);
 		obj_unhold(&hwpt->obj);
+	} else {
+		/* Before another member of the group can detach, and so destroy it. */
+		obj_publish(&hwpt->obj);
 	}
 unlock:
 	pthread_mutex_unlock(&idev->dgroup->lock);
@@ -292,7 +295,6 @@ unlock:
 		hwpt_abort_locked(hwpt);
 		return rc;
 	}
-	obj_publish(&hwpt->obj);
 	*out = hwpt;
 	return 0;
 }
@@ -321,14 +323,18 @@ static int pick_auto_locked(struct iommufd_device *idev, struct ioas *ioas, atta
 	return -ENOENT;
 }
 
-static int attach_ioas(struct iommufd_device *idev, struct ioas *ioas, struct hwpt **out)
+/* On success the HWPT may be gone as soon as this returns; hence only its ID. */
+static int attach_ioas(struct iommufd_device *idev, struct ioas *ioas, uint32_t *out_id)
 {
+	struct hwpt *hwpt = NULL;
 	int rc;
 
 	pthread_mutex_lock(&ioas->mutex);
-	rc = pick_auto_locked(idev, ioas, attach_hwpt, out);
+	rc = pick_auto_locked(idev, ioas, attach_hwpt, &hwpt);
 	if (rc == -ENOENT)
-		rc = attach_new_auto_locked(idev, ioas, out);
+		rc = attach_new_auto_locked(idev, ioas, &hwpt);
+	if (!rc)
+		*out_id = hwpt->obj.id; /* destroying it takes the mutex */
 	pthread_mutex_unlock(&ioas->mutex);
 	return rc;
 }
@@ -424,12 +430,15 @@ struct replace {
 	unsigned int moved;
 };
 
-static int replace_hwpt(struct iommufd_device *idev, struct hwpt *hwpt, struct replace *done)
+static int replace_hwpt(struct iommufd_device *idev, struct hwpt *hwpt, bool fresh, struct replace *done)
 {
 	int rc;
 
 	pthread_mutex_lock(&idev->dgroup->lock);
 	rc = replace_group_locked(idev, hwpt, &done->old, &done->moved);
+	/* A new one: before another member of the group can detach, and so destroy it. */
+	if (!rc && fresh)
+		obj_publish(&hwpt->obj);
 	pthread_mutex_unlock(&idev->dgroup->lock);
 	return rc;
 }
@@ -446,54 +455,56 @@ static int replace_new_auto_locked(struct iommufd_device *idev, struct ioas *ioa
 		return rc;
 	rc = hwpt_populate_locked(hwpt, &idev->why);
 	if (!rc)
-		rc = replace_hwpt(idev, hwpt, done);
+		rc = replace_hwpt(idev, hwpt, true, done);
 	if (rc) {
 		hwpt_abort_locked(hwpt);
 		return rc;
 	}
-	obj_publish(&hwpt->obj);
 	*out = hwpt;
 	return 0;
 }
 
-static int replace_ioas(struct iommufd_device *idev, struct ioas *ioas, struct hwpt **out,
+static int replace_ioas(struct iommufd_device *idev, struct ioas *ioas, uint32_t *out_id,
 			struct replace *done)
 {
+	struct hwpt *hwpt = NULL;
 	struct list *pos;
 	int rc = -EINVAL;
 
 	pthread_mutex_lock(&ioas->mutex);
 	list_for_each(pos, &ioas->hwpts) {
-		*out = list_entry(pos, struct hwpt, entry);
-		if (!(*out)->is_auto || !obj_try_get(&(*out)->obj))
+		hwpt = list_entry(pos, struct hwpt, entry);
+		if (!hwpt->is_auto || !obj_try_get(&hwpt->obj))
 			continue;
-		rc = replace_hwpt(idev, *out, done);
-		obj_put(&(*out)->obj);
+		rc = replace_hwpt(idev, hwpt, false, done);
+		obj_put(&hwpt->obj);
 		if (rc != -EINVAL)
 			break;
 	}
 	if (rc == -EINVAL)
-		rc = replace_new_auto_locked(idev, ioas, out, done);
+		rc = replace_new_auto_locked(idev, ioas, &hwpt, done);
+	if (!rc)
+		*out_id = hwpt->obj.id;
 	pthread_mutex_unlock(&ioas->mutex);
 	return rc;
 }
 
-static int attach_to(struct iommufd_device *idev, struct obj *obj, struct hwpt **hwpt, struct replace *replace)
+static int attach_to(struct iommufd_device *idev, struct obj *obj, uint32_t *out_id, struct replace *replace)
 {
 	if (obj->ops->type == OBJ_IOAS)
-		return replace ? replace_ioas(idev, ioas_of(obj), hwpt, replace)
-			       : attach_ioas(idev, ioas_of(obj), hwpt);
+		return replace ? replace_ioas(idev, ioas_of(obj), out_id, replace)
+			       : attach_ioas(idev, ioas_of(obj), out_id);
 	if (obj->ops->type != OBJ_HWPT_PAGING)
 		return swi_fail(&idev->why, -EINVAL, "pt_id %u is a %s, neither an IOAS nor a HWPT", obj->id,
 				obj->ops->name);
-	*hwpt = hwpt_of(obj);
-	return replace ? replace_hwpt(idev, *hwpt, replace) : attach_hwpt(idev, *hwpt);
+	*out_id = obj->id;
+	return replace ? replace_hwpt(idev, hwpt_of(obj), false, replace) : attach_hwpt(idev, hwpt_of(obj));
 }
 
 static int attach_or_replace(struct iommufd_device *idev, uint32_t pasid, uint32_t *pt_id,
 			     struct replace *replace)
 {
-	struct hwpt *hwpt = NULL;
+	uint32_t id = 0;
 	struct obj *obj;
 	int rc;
 
@@ -504,9 +515,9 @@ static int attach_or_replace(struct iommufd_device *idev, uint32_t pasid, uint32
 	if (pasid)
 		rc = swi_fail(&idev->why, -EINVAL, "pt_id %u was not made for PASIDs", *pt_id);
 	else
-		rc = attach_to(idev, obj, &hwpt, replace);
+		rc = attach_to(idev, obj, &id, replace);
 	if (!rc)
-		*pt_id = hwpt->obj.id;
+		*pt_id = id;
 	obj_put(obj);
 	return rc;
 }

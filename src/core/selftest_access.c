@@ -93,7 +93,6 @@ static int create_access(struct call *call, bool pins, struct test_access **out)
 	ta->pins = pins;
 	swiommu_file_init(&ta->file, &access_file_ops);
 	list_init(&ta->items);
-	ta->next_id = 1;
 	pthread_mutex_init(&ta->lock, NULL);
 	*out = ta;
 	return 0;

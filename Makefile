@@ -3,7 +3,7 @@
 
 B ?= build
 
-.PHONY: all run test bench conformance sanitize coverage install deps clean
+.PHONY: all run test bench conformance sanitize fuzz coverage install deps clean
 
 all: deps
 	@tools/build $(B)
@@ -25,6 +25,9 @@ conformance: all
 
 sanitize: deps
 	@tools/sanitize
+
+fuzz: deps
+	@tools/fuzz
 
 coverage: deps
 	@tools/coverage

@@ -13,6 +13,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -25,6 +26,18 @@ struct iommu_resv_region {
 };
 
 struct device;
+struct iommu_domain;
+struct iommu_user_data;
+struct iopf_fault;
+struct iommu_page_response;
+struct iommufd_viommu;
+struct iommu_domain_ops;
+
+/* What page tables can hold; as in struct iommu_driver. */
+struct iommu_table_format {
+	uint64_t pgsize_bitmap;
+	uint64_t aperture_first, aperture_last;
+};
 
 /* A software IOMMU driver. All members are constant. */
 struct iommu_driver {
@@ -41,6 +54,33 @@ struct iommu_driver {
 	 * iommu_hw_info_type). -EOPNOTSUPP: there is none of this kind. NULL: nothing is told.
 	 */
 	int (*hw_info)(const struct device *dev, uint32_t *type, void *data);
+
+	/* The rest is optional. Of the page tables that the engine makes from the IOAS; NULL: nothing is asked or told. */
+	const struct iommu_domain_ops *domain_ops;
+	/*
+	 * A user makes a page table with data of the driver's: changes *format, which is what the members above say, to
+	 * what the data asks for. -EOPNOTSUPP, -EINVAL, -EFAULT. NULL: data is refused.
+	 */
+	int (*table_format)(struct device *dev, const struct iommu_user_data *data,
+			    struct iommu_table_format *format);
+	/* Where a device goes when it is detached; it needs set_dev_pasid for any use of PASIDs. */
+	struct iommu_domain *blocked_domain;
+	/*
+	 * A translation that a guest owns, on top of `parent`, which was made with NEST_PARENT for this driver. flags: of
+	 * IOMMU_HWPT_ALLOC only PASID can be set. ERR_PTR(-errno) on failure.
+	 */
+	struct iommu_domain *(*domain_alloc_nested)(struct device *dev, struct iommu_domain *parent,
+						    uint32_t flags, const struct iommu_user_data *data);
+	/* Requests with a PASID that has no attachment go to a nested domain of the whole device. */
+	bool user_pasid_table;
+	/* The answer to a page request, once for each group that was reported. Must not call back. */
+	void (*page_response)(struct device *dev, const struct iopf_fault *evt,
+			      const struct iommu_page_response *resp);
+	/* The size of the driver's struct for a vIOMMU of a type, which begins with struct iommufd_viommu; 0: no such type. */
+	size_t (*get_viommu_size)(struct device *dev, uint32_t type);
+	/* Fills in the driver's part and viommu->ops; `data` may be NULL. Errors go to the user. */
+	int (*viommu_init)(struct iommufd_viommu *viommu, struct iommu_domain *parent,
+			   const struct iommu_user_data *data);
 };
 
 #define IOMMU_DRIVER_HW_INFO_MAX 64
@@ -72,9 +112,139 @@ struct device {
 	const char *name; /* for messages: the BDF of a PCI device */
 	struct iommu_group *group;
 	const struct iommu_driver *iommu;
-	bool dirty_tracking; /* its IOMMU can record what it writes */
+	/*
+	 * Its IOMMU can record what it writes: page tables can be made with DIRTY_TRACKING for it, and it can be attached to
+	 * such. The engine does the recording, in units of the entries that a page table of the driver would have.
+	 */
+	bool dirty_tracking;
 	uint32_t max_pasids; /* PASIDs that it can tag its requests with are below this; 0: it has none */
+	void *engine; /* the engine's while it is bound; NULL at first */
 };
+
+/* ---- domains ------------------------------------------------------------------------------------ */
+
+enum iommu_domain_type {
+	IOMMU_DOMAIN_BLOCKED,
+	IOMMU_DOMAIN_PAGING, /* mirrors an IOAS */
+	IOMMU_DOMAIN_NESTED, /* a guest's, on top of one that mirrors an IOAS */
+};
+
+/* What a device, or one PASID of it, can be attached to. A driver's own struct of a nested one embeds it. */
+struct iommu_domain {
+	enum iommu_domain_type type;
+	const struct iommu_domain_ops *ops;
+	uint32_t flags; /* of a paging domain: IOMMU_HWPT_ALLOC_... that it was made with */
+	bool takes_iopf; /* page requests of what is attached to it have a taker; set by the engine */
+};
+
+struct iommu_user_data_array;
+
+/*
+ * The first two are called one at a time per group; `old` is where the device (or PASID) was, NULL: nowhere. On
+ * failure it stays there. -EINVAL: does not fit this device, so that another domain is tried.
+ */
+struct iommu_domain_ops {
+	int (*attach_dev)(struct iommu_domain *domain, struct device *dev, struct iommu_domain *old);
+	int (*set_dev_pasid)(struct iommu_domain *domain, struct device *dev, uint32_t pasid,
+			     struct iommu_domain *old);
+	/* IOMMU_HWPT_INVALIDATE on a nested domain: stops at the first bad entry, entry_num becomes how many were done. */
+	int (*cache_invalidate_user)(struct iommu_domain *domain, struct iommu_user_data_array *array);
+	void (*free)(struct iommu_domain *domain); /* of nested ones */
+};
+
+/* ---- what users pass to drivers ----------------------------------------------------------------- */
+
+/* A driver's struct in the user's memory. */
+struct iommu_user_data {
+	uint32_t type;
+	uint64_t uptr;
+	size_t len;
+	void *call; /* the engine's */
+};
+
+struct iommu_user_data_array {
+	uint32_t type;
+	uint64_t uptr;
+	size_t entry_len;
+	uint32_t entry_num;
+	void *call;
+};
+
+/*
+ * Copies a struct of `len` bytes in; the user's may be shorter, down to min_len, and is then filled with zeros.
+ * -EINVAL: another type or length; -EFAULT.
+ */
+int __iommu_copy_struct_from_user(void *dst, const struct iommu_user_data *src, uint32_t type,
+				  size_t min_len, size_t len);
+/* The other way round; writes no more than the user has room for. */
+int __iommu_copy_struct_to_user(const struct iommu_user_data *dst, const void *src, uint32_t type,
+				size_t min_len, size_t len);
+/* Entry `index`; lengths as above. */
+int __iommu_copy_struct_from_user_array(void *dst, const struct iommu_user_data_array *src,
+					uint32_t type, uint32_t index, size_t min_len, size_t len);
+/*
+ * All entries, `entry_size` bytes each at `dst`. Shorter ones are filled with zeros, of longer ones the rest must be zero
+ * (-E2BIG). -EINVAL: another type, or no entry.
+ */
+int iommu_copy_struct_from_full_user_array(void *dst, size_t entry_size,
+					   const struct iommu_user_data_array *src, uint32_t type);
+
+#define __IOMMU_END_OF(type, member) (offsetof(type, member) + sizeof(((type *)0)->member))
+#define iommu_copy_struct_from_user(dst, src, type, min_last)                     \
+	__iommu_copy_struct_from_user(dst, src, type,                             \
+				      __IOMMU_END_OF(__typeof__(*(dst)), min_last), sizeof(*(dst)))
+#define iommu_copy_struct_to_user(dst, src, type, min_last)                       \
+	__iommu_copy_struct_to_user(dst, src, type,                               \
+				    __IOMMU_END_OF(__typeof__(*(src)), min_last), sizeof(*(src)))
+#define iommu_copy_struct_from_user_array(dst, src, type, index, min_last)        \
+	__iommu_copy_struct_from_user_array(dst, src, type, index,                \
+					    __IOMMU_END_OF(__typeof__(*(dst)), min_last), \
+					    sizeof(*(dst)))
+
+/* ---- page requests ------------------------------------------------------------------------------- */
+
+enum {
+	IOMMU_FAULT_PAGE_REQUEST_PASID_VALID = 1 << 0,
+	IOMMU_FAULT_PAGE_REQUEST_LAST_PAGE = 1 << 1,
+};
+
+struct iommu_fault_page_request {
+	uint32_t flags;
+	uint32_t pasid;
+	uint32_t grpid;
+	uint32_t perm; /* READ 1, WRITE 2, EXEC 4, PRIV 8 */
+	uint64_t addr;
+};
+
+struct iopf_fault {
+	struct iommu_fault_page_request prm;
+};
+
+enum iommu_page_response_code {
+	IOMMU_PAGE_RESP_SUCCESS,
+	IOMMU_PAGE_RESP_INVALID,
+	IOMMU_PAGE_RESP_FAILURE,
+};
+
+struct iommu_page_response {
+	uint32_t pasid;
+	uint32_t grpid;
+	enum iommu_page_response_code code;
+};
+
+/*
+ * A bound device lets page requests through, from attach_dev on until it takes that back; counted by the driver. -ENODEV: the
+ * driver cannot be answered; -EBUSY: it does already. Taking it back drops requests whose group is incomplete.
+ */
+int iopf_queue_add_device(struct device *dev);
+void iopf_queue_remove_device(struct device *dev);
+/* Drops the requests of incomplete groups. */
+void iopf_queue_discard_partial(struct device *dev);
+/*
+ * A page request of a bound device. 0: it will be answered, by page_response(), when its group is complete. -EINVAL:
+ * nobody takes it; answered as invalid already if it is the last of its group. -ENOMEM. From any thread while the device is bound.
+ */
+int iommu_report_device_fault(struct device *dev, const struct iopf_fault *evt);
 
 #ifdef __cplusplus
 }

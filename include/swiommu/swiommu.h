@@ -71,6 +71,8 @@ struct swiommu_options {
 	 * behave as one system. The context takes a reference. NULL: the context has its own.
 	 */
 	struct mem_accounts *accounts;
+	/* Where regions that the user can map lie, see below. Borrowed; must outlive it. NULL: in a file of its own. */
+	struct swiommu_regions *regions;
 };
 
 /* As swiommu_open(). `options` is copied; NULL = none. -ENOMEM. */
@@ -120,11 +122,14 @@ struct swiommu_caller_ops {
 	 */
 	int (*get_account)(struct swiommu_caller *c, pid_t *process, uid_t *user);
 	/*
-	 * Puts a descriptor of ours (borrowed) into the task's table; O_CLOEXEC is the only flag. Needed by
-	 * callers that have `files`. -EMFILE: its table is full.
+	 * Puts a descriptor of ours (borrowed) into the task's table. flags: O_CLOEXEC, and SWIOMMU_FD_EVENTS if read
+	 * and write on it are for swiommu_read() and _write(). Needed by callers that have `files`. -EMFILE: its
+	 * table is full.
 	 */
 	int (*install_fd)(struct swiommu_caller *c, int fd, int flags, int *out_fd);
 };
+
+#define SWIOMMU_FD_EVENTS 0x40000000
 
 struct swiommu_caller {
 	const struct swiommu_caller_ops *ops;
@@ -159,12 +164,21 @@ struct swiommu_file_ops {
 	const char *name; /* for messages */
 	/* The last reference is gone. May block; no lock of ours is held. */
 	void (*release)(struct swiommu_file *file);
+	/*
+	 * What read(2) and write(2) on the descriptor do, for the host to call when it learns of one: bytes, or a
+	 * negative errno. Files with `read` can be polled (swiommu_file_signal()): for input while they are
+	 * signalled, for output always if they have `write`, else never.
+	 */
+	ssize_t (*read)(struct swiommu_file *file, struct swiommu_caller *caller, uint64_t uptr, size_t count);
+	ssize_t (*write)(struct swiommu_file *file, struct swiommu_caller *caller, uint64_t uptr,
+			 size_t count);
 };
 
 /* To be embedded in what the file is. */
 struct swiommu_file {
 	const struct swiommu_file_ops *ops;
 	unsigned int refs; /* counted by the functions below, atomically; not an _Atomic for C++'s sake */
+	int signal_fd; /* our end of a file that can be polled; -1: not installed */
 };
 
 void swiommu_file_init(struct swiommu_file *file, const struct swiommu_file_ops *ops); /* one reference */
@@ -183,6 +197,7 @@ void swiommu_files_destroy(struct swiommu_files *files);
  */
 void swiommu_files_sweep(struct swiommu_files *files);
 int swiommu_files_fd(const struct swiommu_files *files);
+bool swiommu_files_any(const struct swiommu_files *files); /* whether some file is open */
 
 /*
  * Gives `file` to the caller: the new descriptor's number in *out_fd. Takes a reference of its own. -ENOMEM,
@@ -195,6 +210,41 @@ int swiommu_file_install(struct swiommu_caller *caller, struct swiommu_file *fil
  */
 int swiommu_file_lookup(struct swiommu_caller *caller, int fd, const struct swiommu_file_ops *ops,
 			struct swiommu_file **out);
+/* The same by a duplicate of the descriptor that is ours. -EBADFD. */
+int swiommu_files_find(struct swiommu_files *files, int fd, const struct swiommu_file_ops *ops,
+		       struct swiommu_file **out);
+/*
+ * Whether there is something to read, for those who poll the descriptor. Calls on one file are serialised by the
+ * caller. Nothing happens while it is not installed, or no descriptor can be had.
+ */
+void swiommu_file_signal(struct swiommu_file *file, bool readable);
+/* To be called by `release` of a file with `read`, serialised with signalling: nobody polls it any more. */
+void swiommu_file_unsignal(struct swiommu_file *file);
+/*
+ * read(2) and write(2) on a descriptor that the engine gave out, for a host whose tasks call them; the plain
+ * system calls do not do what the kernel's files of this kind do. -EBADFD: not one of ours, to be left to the kernel.
+ */
+ssize_t swiommu_read(struct swiommu_caller *caller, int fd, uint64_t uptr, size_t count);
+ssize_t swiommu_write(struct swiommu_caller *caller, int fd, uint64_t uptr, size_t count);
+
+/* ---- regions that can be mapped ------------------------------------------------------------------ */
+
+/*
+ * Drivers' memory that IOMMU_VIOMMU_ALLOC offers for mapping lies in a file, at the offsets that it tells. Contexts that
+ * share a table share that file. `fd`, open for reading and writing, is that file (duplicated); -1: a new one. -ENOMEM.
+ */
+struct swiommu_regions;
+int swiommu_regions_create(int fd, struct swiommu_regions **out);
+void swiommu_regions_destroy(struct swiommu_regions *regions); /* no context uses it any more; NULL is allowed */
+/*
+ * mmap(2) on the context's file: whether it may be done. 0, and then the host maps `length` bytes at `offset` of *out_fd
+ * (borrowed; NULL: it knows the file) for the caller, in a moment; -EINVAL not MAP_SHARED, -EPERM PROT_EXEC, -ENXIO not
+ * exactly a region. A region that is mapped, by any process that /proc shows, keeps its vIOMMU busy and the context open.
+ */
+int swiommu_mmap(struct iommufd_ctx *ctx, struct swiommu_caller *caller, uint64_t length, int prot, int flags,
+		 uint64_t offset, int *out_fd);
+/* Lets go of what is mapped no more. NULL is allowed. Takes time with all mappings of all processes if there are regions. */
+void swiommu_regions_settle(struct swiommu_regions *regions);
 
 /*
  * One ioctl on the context's file. `cmd` and `arg` as ioctl(2) has them; returns what ioctl(2) would:

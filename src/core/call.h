@@ -46,6 +46,14 @@ int call_respond_installed(struct call *call);
 int call_copy_in(struct call *call, void *dst, uint64_t uptr, size_t len, const char *what);
 int call_copy_out(struct call *call, uint64_t uptr, const void *src, size_t len, const char *what);
 
+/*
+ * The last step of a handler whose new object has a file: gives it to the caller, its descriptor in *field (of the
+ * struct), and responds. The file lies inside call->new_obj, on which and on whose context it takes a reference,
+ * to be dropped by its release.
+ */
+int call_install_event_file(struct call *call, struct swiommu_file *file, const struct swiommu_file_ops *ops,
+			    uint32_t *field);
+
 struct mem_payer;
 /*
  * Who pays for memory that this call maps, in the mode that holds for it now (core.md 5.6). To be given back with
@@ -66,14 +74,25 @@ int option_cmd(struct call *call);
 int device_cmd_hw_info(struct call *call);
 int hwpt_cmd_alloc(struct call *call);
 int hwpt_cmd_invalidate(struct call *call);
+int dirty_cmd_set(struct call *call);
+int dirty_cmd_get(struct call *call);
+int fault_cmd_alloc(struct call *call);
 int viommu_cmd_alloc(struct call *call);
 int vdevice_cmd_alloc(struct call *call);
+int veventq_cmd_alloc(struct call *call);
+int hw_queue_cmd_alloc(struct call *call);
 int vfio_compat_cmd_ioas(struct call *call);
 /*
  * The caller's descriptor as a dma-buf of the test ABI, attached for bytes up to `last`: a memory owner, NULL if it is none.
  * -EINVAL beyond its end, -ENODEV revoked, -ENOMEM.
  */
 int test_dmabuf_attach(struct call *call, int fd, uint64_t last, struct mem_owner **out);
+struct ioas;
+/*
+ * MOCK_FLAGS_ACCESS_SYZ, by which fuzzers hit mappings: `what` names the how manieth one (low half) and the offset
+ * in it (high half). 0 if there is none.
+ */
+uint64_t test_nth_iova(struct ioas *ioas, uint64_t what);
 int test_cmd(struct call *call); /* of contexts with a test_abi; may also return a positive number */
 
 /*

@@ -30,6 +30,7 @@ int swiommu_open_with(const struct swiommu_options *options, struct iommufd_ctx 
 	if (options) {
 		ctx->hooks = options->hooks;
 		ctx->test_abi = options->test_abi;
+		ctx->regions = options->regions;
 	}
 	if (ctx->hooks.log)
 		ctx->log = (struct swi_log){log_to_hooks, ctx};
@@ -63,6 +64,8 @@ void iommufd_ctx_put(struct iommufd_ctx *ictx)
 		swi_log(&ictx->log, SWI_LOG_ERROR,
 			"%u objects are still claimed at the end of their context", left);
 	obj_table_fini(&ictx->table);
+	if (ictx->own_regions)
+		swiommu_regions_destroy(ictx->regions);
 	mem_accounts_put(ictx->accounts);
 	swi_free(ictx);
 }

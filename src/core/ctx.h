@@ -17,6 +17,8 @@ struct iommufd_ctx {
 	bool no_iommu;		 /* VFIO no-iommu mode, entered for good; table's lock */
 	struct swiommu_test_abi *test_abi; /* IOMMU_TEST_CMD is answered; NULL: it is not; immutable */
 	struct mem_accounts *accounts; /* counted; immutable */
+	struct swiommu_regions *regions; /* NULL until needed; then constant. Set under the table's lock */
+	bool own_regions;		 /* destroyed with the context */
 	struct swiommu_hooks hooks;  /* immutable */
 	struct swi_log log;	     /* to hooks.log */
 };

@@ -19,8 +19,9 @@ struct device_group {
 	struct iommu_group *group;
 	unsigned int refs; /* bound members; the group->lock */
 	pthread_mutex_t lock;
-	struct hwpt *hwpt;    /* of the whole RID; NULL while nobody is attached; lock */
-	struct list attached; /* iommufd_device.attached; lock */
+	struct list attachments; /* struct attachment.entry; see attach.h */
+	pthread_rwlock_t handles; /* shared by who reports a fault; inside `lock` */
+	pthread_cond_t vdev_gone; /* some device's vdev is ready or gone; with `lock` */
 };
 
 struct iommufd_device {
@@ -29,10 +30,12 @@ struct iommufd_device {
 	bool holds_ctx;
 	struct device *dev;
 	struct device_group *dgroup; /* counted */
-	struct list attached;	     /* in dgroup->attached; empty while not attached; dgroup->lock */
+	struct iopf_param *iopf;     /* owned; its page requests */
+	struct vdevice *vdev;	     /* that stands for it in a guest; dgroup->lock */
+	bool going;		     /* no vDEVICE can be made any more; dgroup->lock */
 
 	/* DMA: where it goes now. NULL = nowhere. Written under dma_lock, loaded inside read sections. */
-	_Atomic(struct ioas *) dma_ioas;
+	_Atomic(struct hwpt *) dma_hwpt;
 	pthread_mutex_t dma_lock;
 	struct list dmas; /* struct swiommu_dma.entry; dma_lock */
 
@@ -51,13 +54,19 @@ static inline struct iommufd_device *device_of(struct obj *obj)
 struct iommufd_device *device_bind(struct iommufd_ctx *ictx, struct device *dev, bool hold_ctx, uint32_t *id);
 
 /*
- * Sends the device's DMA to `ioas` (NULL: nowhere) from now on; returns when no DMA uses the old one any
+ * iommufd_device_unbind(). -EBUSY: something still claims the device object, which stays until the context
+ * ends; what it was bound for must stay as long.
+ */
+int device_unbind(struct iommufd_device *idev);
+
+/*
+ * Sends the device's DMA through `hwpt` (NULL: nowhere) from now on; returns when no DMA uses the old one any
  * more. -ENOMEM (never for NULL): then nothing changed.
  */
-int device_dma_switch(struct iommufd_device *idev, struct ioas *ioas);
+int device_dma_switch(struct iommufd_device *idev, struct hwpt *hwpt);
 /*
- * Undoes the last successful switch, back to `ioas`: DMA stops if memory is too short to let it go on there.
+ * Undoes the last successful switch, back to `hwpt`: DMA stops if memory is too short to let it go on there.
  */
-void device_dma_switch_back(struct iommufd_device *idev, struct ioas *ioas);
+void device_dma_switch_back(struct iommufd_device *idev, struct hwpt *hwpt);
 
 #endif

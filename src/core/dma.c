@@ -6,7 +6,7 @@
  * one area: announce, load where the device's DMA goes, translate, check the permission, move, retire. A
  * step is limited in length so that nobody who waits for it (unmap, detach) waits for long.
  *
- * Switching the device to another IOAS registers every handle with the new map first, then changes the pointer,
+ * Switching the device to the HWPT of another IOAS registers every handle with the new map first, then changes the pointer,
  * then takes the handles off the old map, which waits for steps in progress.
  */
 #include <errno.h>
@@ -15,6 +15,7 @@
 #include "base/alloc.h"
 #include "core/ctx.h"
 #include "core/device.h"
+#include "core/dirty.h"
 #include "mem/guard.h"
 
 #define STEP_MAX (1u << 20)
@@ -30,7 +31,7 @@ struct swiommu_dma {
 int swiommu_dma_open(struct iommufd_device *idev, struct swiommu_dma **out)
 {
 	struct swiommu_dma *dma = swi_zalloc_aligned(SWI_CACHELINE, sizeof(*dma));
-	struct ioas *ioas;
+	struct hwpt *hwpt;
 	int rc = 0;
 
 	if (!dma)
@@ -42,9 +43,9 @@ int swiommu_dma_open(struct iommufd_device *idev, struct swiommu_dma **out)
 		return rc;
 	}
 	pthread_mutex_lock(&idev->dma_lock);
-	ioas = idev->dma_ioas;
-	if (ioas)
-		rc = iova_reader_attach(&dma->reader, ioas->map);
+	hwpt = idev->dma_hwpt;
+	if (hwpt)
+		rc = iova_reader_attach(&dma->reader, hwpt->ioas->map);
 	if (!rc)
 		list_add_tail(&idev->dmas, &dma->entry);
 	pthread_mutex_unlock(&idev->dma_lock);
@@ -60,13 +61,13 @@ int swiommu_dma_open(struct iommufd_device *idev, struct swiommu_dma **out)
 void swiommu_dma_close(struct swiommu_dma *dma)
 {
 	struct iommufd_device *idev = dma->idev;
-	struct ioas *ioas;
+	struct hwpt *hwpt;
 
 	pthread_mutex_lock(&idev->dma_lock);
 	list_del(&dma->entry);
-	ioas = idev->dma_ioas;
-	if (ioas)
-		iova_reader_detach(&dma->reader, ioas->map);
+	hwpt = idev->dma_hwpt;
+	if (hwpt)
+		iova_reader_detach(&dma->reader, hwpt->ioas->map);
 	pthread_mutex_unlock(&idev->dma_lock);
 	iova_reader_fini(&dma->reader);
 	swi_free(dma);
@@ -94,32 +95,38 @@ undo:
 	return rc;
 }
 
-int device_dma_switch(struct iommufd_device *idev, struct ioas *ioas)
+int device_dma_switch(struct iommufd_device *idev, struct hwpt *hwpt)
 {
-	struct ioas *old;
 	struct list *pos;
+	struct hwpt *old;
 	int rc = 0;
 
 	pthread_mutex_lock(&idev->dma_lock);
-	old = idev->dma_ioas;
-	if (old == ioas)
+	old = idev->dma_hwpt;
+	if (old == hwpt)
 		goto out;
-	if (ioas)
-		rc = attach_readers_locked(idev, ioas);
+	if (hwpt && old && hwpt->ioas == old->ioas) {
+		/* The handles are readers of this map already. */
+		idev->dma_hwpt = hwpt;
+		iova_map_sync(hwpt->ioas->map);
+		goto out;
+	}
+	if (hwpt)
+		rc = attach_readers_locked(idev, hwpt->ioas);
 	if (rc)
 		goto out;
-	idev->dma_ioas = ioas;
+	idev->dma_hwpt = hwpt;
 	if (old)
 		list_for_each(pos, &idev->dmas)
-			iova_reader_detach(&dma_of(pos)->reader, old->map);
+			iova_reader_detach(&dma_of(pos)->reader, old->ioas->map);
 out:
 	pthread_mutex_unlock(&idev->dma_lock);
 	return rc;
 }
 
-void device_dma_switch_back(struct iommufd_device *idev, struct ioas *ioas)
+void device_dma_switch_back(struct iommufd_device *idev, struct hwpt *hwpt)
 {
-	if (device_dma_switch(idev, ioas))
+	if (device_dma_switch(idev, hwpt))
 		device_dma_switch(idev, NULL);
 }
 
@@ -137,12 +144,14 @@ static void describe_area(const struct iova_area *area, const char *where, iova_
 static void describe_nearest(struct iommufd_device *idev, iova_t iova, char *buf, size_t size)
 {
 	struct iova_area *above, *below;
+	struct hwpt *hwpt;
 	struct ioas *ioas;
 
 	pthread_mutex_lock(&idev->dma_lock);
-	ioas = idev->dma_ioas;
-	if (!ioas)
+	hwpt = idev->dma_hwpt;
+	if (!hwpt)
 		goto out;
+	ioas = hwpt->ioas;
 	iova_map_lock(ioas->map);
 	above = iova_map_first(ioas->map, iova);
 	below = above ? iova_area_prev(above) : iova_map_last(ioas->map);
@@ -207,18 +216,18 @@ static int move_in_area(struct iova_area *area, iova_t iova, void *buf, size_t l
 static int step(struct swiommu_dma *dma, iova_t iova, void *buf, size_t *len, unsigned int dir)
 {
 	struct iova_area *area;
-	struct ioas *ioas;
+	struct hwpt *hwpt;
 	iova_t last;
 	int rc;
 
 	iova_read_begin(&dma->reader);
 	/* Sequentially consistent, after the announcement: either we see the switch or it waits for us. */
-	ioas = dma->idev->dma_ioas;
-	if (!ioas) {
+	hwpt = dma->idev->dma_hwpt;
+	if (!hwpt) {
 		rc = -ENXIO;
 		goto out;
 	}
-	area = iova_translate_run(&dma->reader, ioas->map, iova, &last);
+	area = iova_translate_run(&dma->reader, hwpt->ioas->map, iova, &last);
 	if (!area) {
 		rc = -ENOENT;
 		goto out;
@@ -228,6 +237,8 @@ static int step(struct swiommu_dma *dma, iova_t iova, void *buf, size_t *len, un
 		goto out;
 	}
 	*len = run_length(iova, last, SWI_MIN(*len, STEP_MAX));
+	if (dir == SWI_WRITE && atomic_load(&hwpt->tracking))
+		dirty_mark(area, hwpt, iova, iova + (*len - 1));
 	rc = move_in_area(area, iova, buf, *len, dir);
 	if (rc)
 		rc = -EFAULT;

@@ -7,6 +7,11 @@
  * and none while there are none. We never ask for input, so what a task writes into its end (which the
  * kernel's files of this kind would refuse) does not matter.
  *
+ * Files that can be polled are pipes instead: the task has an end that is readable while a byte lies in the
+ * pipe, and, opened for both directions, always writable. The byte is put in and taken out through a third
+ * opening of the pipe that lives for that moment only, so that our own end still sees the task's go: as a reader
+ * that has no writer, or a writer that has no reader.
+ *
  * Releasing a file may wait for other calls, so it is done without the lock; `releasing` counts those
  * under way, so that a sweep that returns has seen every file that was closed before it began go.
  */
@@ -14,6 +19,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -48,6 +54,7 @@ void swiommu_file_init(struct swiommu_file *file, const struct swiommu_file_ops 
 {
 	file->ops = ops;
 	file->refs = 1;
+	file->signal_fd = -1;
 }
 
 void swiommu_file_get(struct swiommu_file *file)
@@ -87,6 +94,11 @@ int swiommu_files_fd(const struct swiommu_files *files)
 	return files->epoll;
 }
 
+bool swiommu_files_any(const struct swiommu_files *files)
+{
+	return files && atomic_load(&files->count);
+}
+
 static struct list *bucket_of(struct swiommu_files *files, ino_t ino)
 {
 	return &files->buckets[ino % BUCKETS];
@@ -119,7 +131,8 @@ static void release_all(struct swiommu_files *files, struct list *gone)
 		struct given *g = list_entry(gone->next, struct given, entry);
 
 		list_del(&g->entry);
-		close(g->ours);
+		if (!g->file->ops->read)
+			close(g->ours);
 		swiommu_file_put(g->file);
 		swi_free(g);
 		pthread_mutex_lock(&files->lock);
@@ -181,7 +194,64 @@ void swiommu_files_destroy(struct swiommu_files *files)
 	swi_free(files);
 }
 
-/* Makes a socket pair for `file` and puts it into the table; *theirs is the caller's to pass on and close. */
+/* Opens one end of a pipe anew. */
+static int reopen(int fd, int flags)
+{
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, flags | O_CLOEXEC);
+}
+
+/* pair[0] is ours, pair[1] the task's. */
+static int make_ends(const struct swiommu_file_ops *ops, int pair[2])
+{
+	int both;
+
+	if (!ops->read)
+		return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
+	if (pipe2(pair, O_CLOEXEC))
+		return -1;
+	if (!ops->write) {
+		both = pair[0];
+		pair[0] = pair[1];
+		pair[1] = both;
+		return 0;
+	}
+	both = reopen(pair[0], O_RDWR);
+	close(pair[1]);
+	pair[1] = both;
+	if (both >= 0)
+		return 0;
+	close(pair[0]);
+	return -1;
+}
+
+void swiommu_file_signal(struct swiommu_file *file, bool readable)
+{
+	char buf[16];
+	int fd;
+
+	if (file->signal_fd < 0)
+		return;
+	fd = reopen(file->signal_fd, O_RDWR | O_NONBLOCK);
+	if (fd < 0)
+		return;
+	while (read(fd, buf, sizeof(buf)) > 0)
+		;
+	if (readable)
+		(void)!write(fd, "", 1);
+	close(fd);
+}
+
+void swiommu_file_unsignal(struct swiommu_file *file)
+{
+	if (file->signal_fd >= 0)
+		close(file->signal_fd);
+	file->signal_fd = -1;
+}
+
+/* Makes the two ends of `file` and puts it into the table; *theirs is the caller's to pass on and close. */
 static int add(struct swiommu_files *files, struct swiommu_file *file, int *theirs)
 {
 	struct epoll_event event = {0}; /* hang-up is always reported */
@@ -196,7 +266,7 @@ static int add(struct swiommu_files *files, struct swiommu_file *file, int *thei
 		rc = -ENOMEM;
 		goto free;
 	}
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) {
+	if (make_ends(file->ops, pair)) {
 		rc = errno == EMFILE ? -EMFILE : -ENOMEM;
 		goto free;
 	}
@@ -213,6 +283,8 @@ static int add(struct swiommu_files *files, struct swiommu_file *file, int *thei
 	rc = epoll_ctl(files->epoll, EPOLL_CTL_ADD, g->ours, &event) ? -ENOMEM : 0;
 	if (!rc) {
 		swiommu_file_get(file);
+		if (file->ops->read)
+			file->signal_fd = g->ours;
 		list_add(bucket_of(files, g->ino), &g->entry);
 		files->count++;
 	}
@@ -241,7 +313,7 @@ int swiommu_file_install(struct swiommu_caller *caller, struct swiommu_file *fil
 	rc = add(caller->files, file, &theirs);
 	if (rc)
 		return rc;
-	rc = caller->ops->install_fd(caller, theirs, flags, out_fd);
+	rc = caller->ops->install_fd(caller, theirs, flags | (file->ops->read ? SWIOMMU_FD_EVENTS : 0), out_fd);
 	close(theirs);
 	/* If nobody has it, it has hung up now. */
 	if (rc)
@@ -249,27 +321,61 @@ int swiommu_file_install(struct swiommu_caller *caller, struct swiommu_file *fil
 	return rc;
 }
 
-int swiommu_file_lookup(struct swiommu_caller *caller, int fd, const struct swiommu_file_ops *ops,
-			struct swiommu_file **out)
+int swiommu_files_find(struct swiommu_files *files, int fd, const struct swiommu_file_ops *ops,
+		       struct swiommu_file **out)
 {
 	struct given *g;
 	struct stat st;
+	int rc = -EBADFD;
+
+	if (!files || !atomic_load(&files->count) || fstat(fd, &st))
+		return rc;
+	pthread_mutex_lock(&files->lock);
+	g = find_locked(files, &st);
+	if (g && (!ops || g->file->ops == ops)) {
+		swiommu_file_get(g->file);
+		*out = g->file;
+		rc = 0;
+	}
+	pthread_mutex_unlock(&files->lock);
+	return rc;
+}
+
+int swiommu_file_lookup(struct swiommu_caller *caller, int fd, const struct swiommu_file_ops *ops,
+			struct swiommu_file **out)
+{
 	int copy, rc;
 
 	rc = caller->ops->get_fd(caller, fd, &copy);
 	if (rc)
 		return rc;
-	rc = -EBADFD;
-	if (caller->files && !fstat(copy, &st)) {
-		pthread_mutex_lock(&caller->files->lock);
-		g = find_locked(caller->files, &st);
-		if (g && (!ops || g->file->ops == ops)) {
-			swiommu_file_get(g->file);
-			*out = g->file;
-			rc = 0;
-		}
-		pthread_mutex_unlock(&caller->files->lock);
-	}
+	rc = swiommu_files_find(caller->files, copy, ops, out);
 	close(copy);
+	return rc;
+}
+
+/* ---- read and write ------------------------------------------------------------------------------- */
+
+ssize_t swiommu_read(struct swiommu_caller *caller, int fd, uint64_t uptr, size_t count)
+{
+	struct swiommu_file *file;
+	ssize_t rc = swiommu_file_lookup(caller, fd, NULL, &file);
+
+	if (rc)
+		return rc;
+	rc = file->ops->read ? file->ops->read(file, caller, uptr, count) : -EINVAL;
+	swiommu_file_put(file);
+	return rc;
+}
+
+ssize_t swiommu_write(struct swiommu_caller *caller, int fd, uint64_t uptr, size_t count)
+{
+	struct swiommu_file *file;
+	ssize_t rc = swiommu_file_lookup(caller, fd, NULL, &file);
+
+	if (rc)
+		return rc;
+	rc = file->ops->write ? file->ops->write(file, caller, uptr, count) : -EINVAL;
+	swiommu_file_put(file);
 	return rc;
 }

@@ -5,6 +5,8 @@
 #include <errno.h>
 
 #include "core/ctx.h"
+#include "core/dirty.h"
+#include "core/fault.h"
 
 /* The largest smallest page of the populated HWPTs of the IOAS but for one. ioas->mutex held. */
 static uint64_t align_without(struct ioas *ioas, struct hwpt *but)
@@ -15,7 +17,7 @@ static uint64_t align_without(struct ioas *ioas, struct hwpt *but)
 	list_for_each(pos, &ioas->hwpts) {
 		struct hwpt *hwpt = list_entry(pos, struct hwpt, entry);
 
-		pgsize = hwpt->driver->pgsize_bitmap & -hwpt->driver->pgsize_bitmap;
+		pgsize = hwpt->table.pgsize_bitmap & -hwpt->table.pgsize_bitmap;
 		if (hwpt != but && hwpt->populated)
 			align = SWI_MAX(align, pgsize);
 	}
@@ -27,6 +29,7 @@ static void unlink_locked(struct hwpt *hwpt)
 	struct ioas *ioas = hwpt->ioas;
 
 	list_del(&hwpt->entry);
+	dirty_hwpt_remove(hwpt);
 	if (hwpt->populated)
 		ioas_remove_domain(ioas, hwpt, align_without(ioas, hwpt));
 }
@@ -39,6 +42,8 @@ static void hwpt_destroy(struct obj *obj)
 	pthread_mutex_lock(&ioas->mutex);
 	unlink_locked(hwpt);
 	pthread_mutex_unlock(&ioas->mutex);
+	if (hwpt->fault)
+		obj_unhold(fault_obj(hwpt->fault));
 	obj_unhold(&ioas->obj);
 }
 
@@ -61,7 +66,12 @@ int hwpt_create_locked(struct ioas *ioas, const struct iommu_driver *driver, boo
 	hwpt = hwpt_of(obj);
 	hwpt->ioas = ioas;
 	hwpt->driver = driver;
+	hwpt->table = (struct iommu_table_format){driver->pgsize_bitmap, driver->aperture_first,
+						  driver->aperture_last};
 	hwpt->is_auto = is_auto;
+	hwpt->paging.type = IOMMU_DOMAIN_PAGING;
+	hwpt->paging.ops = driver->domain_ops;
+	hwpt->domain = &hwpt->paging;
 	obj_hold(&ioas->obj);
 	list_add_tail(&ioas->hwpts, &hwpt->entry);
 	*out = hwpt;
@@ -70,17 +80,18 @@ int hwpt_create_locked(struct ioas *ioas, const struct iommu_driver *driver, boo
 
 int hwpt_populate_locked(struct hwpt *hwpt, struct swi_reason *why)
 {
-	const struct iommu_driver *drv = hwpt->driver;
+	const struct iommu_table_format *table = &hwpt->table;
 	struct ioas_domain dom = {
-		.pgsize_min = drv->pgsize_bitmap & -drv->pgsize_bitmap,
-		.aperture_first = drv->aperture_first,
-		.aperture_last = drv->aperture_last,
+		.pgsize_min = table->pgsize_bitmap & -table->pgsize_bitmap,
+		.aperture_first = table->aperture_first,
+		.aperture_last = table->aperture_last,
 	};
 	int rc = ioas_add_domain(hwpt->ioas, &dom, hwpt, why);
 
-	if (!rc)
-		hwpt->populated = true;
-	return rc;
+	if (rc)
+		return rc;
+	hwpt->populated = true;
+	return dirty_hwpt_add(hwpt);
 }
 
 void hwpt_abort_locked(struct hwpt *hwpt)

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * The ioctls on page tables and on what a device's IOMMU is (spec devices.md 2): HWPT_ALLOC of plain paging
- * HWPTs, GET_HW_INFO, and those whose objects (nested HWPTs, vIOMMUs) no driver here offers yet: they check
- * their arguments in the kernel's order as far as that does not need such an object.
+ * The ioctls on page tables and on what a device's IOMMU is (spec devices.md 2): HWPT_ALLOC and GET_HW_INFO. What
+ * nested HWPTs have of their own is in nested.c.
  */
 #include <errno.h>
 #include <string.h>
@@ -10,6 +9,8 @@
 #include "base/alloc.h"
 #include "core/call.h"
 #include "core/device.h"
+#include "core/nested.h"
+#include "core/viommu.h"
 
 #define HWPT_FLAGS                                                        \
 	(IOMMU_HWPT_ALLOC_NEST_PARENT | IOMMU_HWPT_ALLOC_DIRTY_TRACKING | \
@@ -17,29 +18,60 @@
 
 /* ---- HWPT_ALLOC ------------------------------------------------------------------------------------ */
 
+/* The page table that the call asks for: the driver's usual one, or what the driver makes of the data. */
+static int table_format_of(struct call *call, struct iommufd_device *idev,
+			   struct iommu_table_format *format)
+{
+	const struct iommu_hwpt_alloc *cmd = (void *)call->cmd.bytes;
+	const struct iommu_driver *drv = idev->dev->iommu;
+	const struct iommu_user_data data = {cmd->data_type, cmd->data_uptr, cmd->data_len, call};
+	int rc = -EOPNOTSUPP;
+
+	*format = (struct iommu_table_format){drv->pgsize_bitmap, drv->aperture_first,
+					      drv->aperture_last};
+	if (cmd->data_type == IOMMU_HWPT_DATA_NONE)
+		return 0;
+	if (drv->table_format)
+		rc = drv->table_format(idev->dev, &data, format);
+	return rc ? swi_fail(call->why, rc, "data_type %#x with %u bytes is not what the IOMMU of %s (%s) takes",
+			     cmd->data_type, cmd->data_len, idev->dev->name, drv->name)
+		  : 0;
+}
+
 /* Manual HWPTs are the user's: never chosen by an attach to the IOAS, kept until destroyed. */
 static int alloc_paging(struct call *call, struct iommufd_device *idev, struct ioas *ioas)
 {
 	const struct iommu_hwpt_alloc *cmd = (void *)call->cmd.bytes;
+	struct iommu_table_format format;
 	struct hwpt *hwpt;
 	int rc;
 
 	if (cmd->flags & ~HWPT_FLAGS)
 		return swi_fail(call->why, -EOPNOTSUPP, "flags %#x: only %#x are defined",
 				cmd->flags, HWPT_FLAGS);
+	if ((cmd->flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING) && !idev->dev->dirty_tracking)
+		return swi_fail(call->why, -EOPNOTSUPP, "the IOMMU of %s cannot track dirty pages",
+				idev->dev->name);
 	if ((cmd->flags & IOMMU_HWPT_ALLOC_NEST_PARENT) && (cmd->flags & IOMMU_HWPT_FAULT_ID_VALID))
 		return swi_fail(call->why, -EOPNOTSUPP,
 				"NEST_PARENT does not go with FAULT_ID_VALID");
-	if (cmd->flags & ~idev->dev->iommu->hwpt_flags || cmd->data_type != IOMMU_HWPT_DATA_NONE)
-		return swi_fail(call->why, -EOPNOTSUPP,
-				"the IOMMU of %s (%s) offers flags %#x and one type of table only",
+	if (cmd->flags & ~(idev->dev->iommu->hwpt_flags | IOMMU_HWPT_ALLOC_DIRTY_TRACKING |
+			   IOMMU_HWPT_FAULT_ID_VALID))
+		return swi_fail(call->why, -EOPNOTSUPP, "the IOMMU of %s (%s) offers flags %#x only",
 				idev->dev->name, idev->dev->iommu->name,
 				idev->dev->iommu->hwpt_flags);
+	rc = table_format_of(call, idev, &format);
+	if (rc)
+		return rc;
 	pthread_mutex_lock(&ioas->mutex);
 	rc = hwpt_create_locked(ioas, idev->dev->iommu, false, &hwpt);
 	if (rc)
 		goto unlock;
 	hwpt->nest_parent = cmd->flags & IOMMU_HWPT_ALLOC_NEST_PARENT;
+	hwpt->pasid_compat = cmd->flags & IOMMU_HWPT_ALLOC_PASID;
+	hwpt->paging.flags = cmd->flags & ~IOMMU_HWPT_FAULT_ID_VALID;
+	hwpt->tracks_dirty = cmd->flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING;
+	hwpt->table = format;
 	rc = hwpt_populate_locked(hwpt, call->why);
 	if (rc)
 		hwpt_abort_locked(hwpt);
@@ -58,16 +90,9 @@ static int alloc_on(struct call *call, struct iommufd_device *idev, struct obj *
 	case OBJ_IOAS:
 		return alloc_paging(call, idev, ioas_of(parent));
 	case OBJ_HWPT_PAGING:
-		if (cmd->flags & ~(IOMMU_HWPT_FAULT_ID_VALID | IOMMU_HWPT_ALLOC_PASID) ||
-		    !cmd->data_len)
-			return swi_fail(call->why, -EOPNOTSUPP,
-					"a nested HWPT needs data and has no such flags");
-		if (hwpt_of(parent)->is_auto || !hwpt_of(parent)->nest_parent)
-			return swi_fail(call->why, -EINVAL, "HWPT %u was not made with NEST_PARENT",
-					parent->id);
-		return swi_fail(call->why, -EOPNOTSUPP,
-				"the IOMMU of %s (%s) cannot nest page tables", idev->dev->name,
-				idev->dev->iommu->name);
+		return nested_alloc_on_hwpt(call, idev, hwpt_of(parent));
+	case OBJ_VIOMMU:
+		return nested_alloc_on_viommu(call, idev, viommu_of(parent));
 	default:
 		return swi_fail(call->why, -EINVAL,
 				"pt_id %u is a %s, on which no HWPT can be built", cmd->pt_id,
@@ -95,6 +120,8 @@ int hwpt_cmd_alloc(struct call *call)
 		goto put_dev;
 	}
 	rc = alloc_on(call, device_of(dev), parent);
+	if (!rc && cmd->flags & IOMMU_HWPT_FAULT_ID_VALID)
+		rc = hwpt_bind_fault(call, hwpt_of(call->new_obj));
 	if (!rc) {
 		cmd->out_hwpt_id = call->new_obj->id;
 		rc = call_respond(call);
@@ -103,61 +130,6 @@ int hwpt_cmd_alloc(struct call *call)
 put_dev:
 	obj_put(dev);
 	return rc;
-}
-
-int hwpt_cmd_invalidate(struct call *call)
-{
-	struct iommu_hwpt_invalidate *cmd = (void *)call->cmd.bytes;
-	uint32_t n = cmd->entry_num;
-	struct obj *obj;
-	int rc;
-
-	if (cmd->__reserved) {
-		rc = swi_fail(call->why, -EOPNOTSUPP, "__reserved is not 0");
-	} else if (n && (!cmd->data_uptr || !cmd->entry_len || cmd->entry_len > SWI_PAGE_SIZE ||
-			 n > 1u << 19)) {
-		rc = swi_fail(call->why, -EINVAL, "%u entries of %u bytes at %#llx cannot be", n,
-			      cmd->entry_len, (unsigned long long)cmd->data_uptr);
-	} else {
-		rc = obj_get(call->ctx, cmd->hwpt_id, OBJ_ANY, "hwpt_id", call->why, &obj);
-		if (!rc) {
-			rc = swi_fail(
-				call->why, -EINVAL,
-				"hwpt_id %u is a %s, which has no cache that a user can invalidate",
-				cmd->hwpt_id, obj->ops->name);
-			obj_put(obj);
-		}
-	}
-	/* How many were done is told in any case. */
-	cmd->entry_num = 0;
-	return call_respond(call) ? -EFAULT : rc;
-}
-
-/* ---- vIOMMUs --------------------------------------------------------------------------------------- */
-
-int viommu_cmd_alloc(struct call *call)
-{
-	struct iommu_viommu_alloc *cmd = (void *)call->cmd.bytes;
-	struct obj *dev;
-	int rc;
-
-	if (cmd->flags || cmd->type == IOMMU_VIOMMU_TYPE_DEFAULT)
-		return swi_fail(call->why, -EOPNOTSUPP,
-				"no flag is defined, and type %u is no vIOMMU", cmd->type);
-	rc = obj_get(call->ctx, cmd->dev_id, OBJ_DEVICE, "dev_id", call->why, &dev);
-	if (rc)
-		return rc;
-	rc = swi_fail(call->why, -EOPNOTSUPP, "the IOMMU of %s (%s) offers no vIOMMU",
-		      device_of(dev)->dev->name, device_of(dev)->dev->iommu->name);
-	obj_put(dev);
-	return rc;
-}
-
-int vdevice_cmd_alloc(struct call *call)
-{
-	const struct iommu_vdevice_alloc *cmd = (void *)call->cmd.bytes;
-
-	return swi_fail(call->why, -ENOENT, "viommu_id %u: there is no vIOMMU", cmd->viommu_id);
 }
 
 /* ---- GET_HW_INFO ----------------------------------------------------------------------------------- */

@@ -94,6 +94,7 @@ int ioas_create(struct iommufd_ctx *ctx, struct ioas **out)
 	ioas->domain_align = 1;
 	ioas->huge_pages = true;
 	list_init(&ioas->hwpts);
+	list_init(&ioas->trackers);
 	access_slots_init(&ioas->accesses);
 	pthread_mutex_init(&ioas->mutex, NULL);
 	init_domains_lock(&ioas->domains);
@@ -119,8 +120,7 @@ int ioas_cmd_alloc(struct call *call)
 
 /* ---- ranges ------------------------------------------------------------------------------------- */
 
-/* The first `max` usable ranges in a new array (NULL when there are none to store). */
-static int snapshot_usable(struct ioas *ioas, size_t max, struct iova_range **out, size_t *total)
+int ioas_usable_ranges(struct ioas *ioas, size_t max, struct iova_range **out, size_t *total)
 {
 	struct iova_range *ranges = NULL, *bigger;
 	size_t room = 0, want;
@@ -161,7 +161,7 @@ int ioas_cmd_iova_ranges(struct call *call)
 	if (rc)
 		return rc;
 	ioas = ioas_of(obj);
-	rc = snapshot_usable(ioas, room, &ranges, &total);
+	rc = ioas_usable_ranges(ioas, room, &ranges, &total);
 	if (rc)
 		goto out;
 	n = SWI_MIN(total, room);

@@ -36,6 +36,7 @@ struct ioas {
 	struct obj obj;
 	pthread_mutex_t mutex;
 	struct list hwpts; /* struct hwpt.entry, in order of creation; mutex */
+	struct list trackers; /* struct hwpt.tracker: those that track dirty pages; domains lock */
 	pthread_rwlock_t domains;
 	unsigned int nr_domains; /* domains lock */
 	uint64_t domain_align;	 /* largest smallest-page of the domains, 1 if none; domains lock */
@@ -95,6 +96,11 @@ int ioas_unmap(struct ioas *ioas, iova_t first, iova_t last, uint64_t *removed, 
 /* Cuts the area around IOVA `at` after it (core.md 5.8), if there is one and `at` is not at its edge. */
 int ioas_cut(struct ioas *ioas, iova_t at, struct swi_reason *why);
 
+/*
+ * The first `max` IOVA ranges that nothing has reserved, in a new array (NULL when there are none to store); *total is
+ * their whole number. -ENOMEM.
+ */
+int ioas_usable_ranges(struct ioas *ioas, size_t max, struct iova_range **out, size_t *total);
 /* OPTION HUGE_PAGES (core.md 4.5). */
 int ioas_set_huge_pages(struct ioas *ioas, bool on, struct swi_reason *why);
 

@@ -18,7 +18,9 @@
 #include "base/alloc.h"
 #include "core/access.h"
 #include "core/call.h"
+#include "core/dirty.h"
 #include "core/ioas.h"
+#include "core/selftest_abi.h"
 
 #define FIXED_RW (IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE)
 
@@ -77,8 +79,10 @@ static int plan_add(struct plan *plan, struct backing *backing, uint64_t offset,
 static void plan_free(struct plan *plan)
 {
 	for (size_t i = 0; i < plan->n; i++) {
-		if (plan->pieces[i].area)
+		if (plan->pieces[i].area) {
+			dirty_area_fini(plan->pieces[i].area);
 			swi_free(plan->pieces[i].area);
+		}
 		backing_put(plan->pieces[i].backing);
 	}
 	swi_free(plan->pieces);
@@ -207,6 +211,11 @@ static int plan_fill(struct ioas *ioas, struct plan *plan, struct swi_reason *wh
 		if (rc)
 			goto unpin;
 		p->area->host = backing_host(p->backing, p->offset, p->length);
+		rc = dirty_area_init(ioas, p->area);
+		if (rc) {
+			i++;
+			goto unpin;
+		}
 	}
 	return 0;
 unpin:
@@ -443,12 +452,13 @@ int ioas_cmd_copy(struct call *call)
 	struct plan plan = {.prot = prot_of(cmd->flags),
 			    .fixed = cmd->flags & IOMMU_IOAS_MAP_FIXED_IOVA,
 			    .iova = cmd->dst_iova};
+	uint32_t allowed = FIXED_RW | (call->ctx->test_abi ? MOCK_FLAGS_ACCESS_SYZ : 0);
 	struct obj *obj;
 	iova_t last;
 	int rc;
 
-	rc = check_map_args(call, cmd->flags, FIXED_RW, cmd->dst_iova, cmd->length);
-	if (rc && cmd->flags & ~FIXED_RW)
+	rc = check_map_args(call, cmd->flags, allowed, cmd->dst_iova, cmd->length);
+	if (rc && cmd->flags & ~allowed)
 		return rc;
 	if (cmd->src_iova == IOVA_MAX)
 		return swi_fail(call->why, -EOVERFLOW, "src_iova is 2^64 - 1");
@@ -457,6 +467,8 @@ int ioas_cmd_copy(struct call *call)
 	rc = obj_get(call->ctx, cmd->src_ioas_id, OBJ_IOAS, "src_ioas_id", call->why, &obj);
 	if (rc)
 		return rc;
+	if (cmd->flags & MOCK_FLAGS_ACCESS_SYZ)
+		cmd->src_iova = test_nth_iova(ioas_of(obj), cmd->src_iova);
 	if (!cmd->length)
 		rc = swi_fail(call->why, -EINVAL, "length is 0");
 	else if (!range_last(cmd->src_iova, cmd->length, &last))
@@ -563,6 +575,7 @@ static void remove_batch(struct ioas *ioas, struct unmap_scan *scan, struct iova
 		scan->at_end = batch[i]->last == IOVA_MAX;
 		scan->next = batch[i]->last + 1;
 		backing_put(batch[i]->backing);
+		dirty_area_fini(batch[i]);
 		swi_free(batch[i]);
 	}
 }
@@ -720,6 +733,9 @@ int ioas_cut(struct ioas *ioas, iova_t at, struct swi_reason *why)
 	rc = check_cut_locked(ioas, area, at, why);
 	if (rc)
 		goto unlock;
+	rc = dirty_area_split(area, right);
+	if (rc)
+		goto unlock;
 	rc = ioas->nr_domains ? cut_pinned_locked(ioas, area, at, right, why)
 			      : iova_map_split(ioas->map, area, at, right);
 	if (rc)
@@ -729,6 +745,8 @@ int ioas_cut(struct ioas *ioas, iova_t at, struct swi_reason *why)
 unlock:
 	iova_map_unlock(ioas->map);
 	pthread_rwlock_unlock(&ioas->domains);
+	if (right)
+		dirty_area_fini(right);
 	swi_free(right);
 	return rc;
 }

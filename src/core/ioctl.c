@@ -11,6 +11,7 @@
  *   head unreadable			EFAULT
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/iommufd.h>
 #include <linux/ioctl.h>
 #include <string.h>
@@ -29,6 +30,8 @@ static int destroy_cmd(struct call *call)
 {
 	struct iommu_destroy *cmd = (void *)call->cmd.bytes;
 
+	/* What has been unmapped must not look busy. */
+	swiommu_regions_settle(call->ctx->regions);
 	return obj_destroy_id(call->ctx, cmd->id, call->why);
 }
 
@@ -58,10 +61,15 @@ static const struct ioctl_entry ioctls[IOCTL_LAST - IOCTL_FIRST + 1] = {
 	ENTRY(IOMMU_VFIO_IOAS, struct iommu_vfio_ioas, __reserved, vfio_compat_cmd_ioas),
 	ENTRY(IOMMU_HWPT_ALLOC, struct iommu_hwpt_alloc, __reserved, hwpt_cmd_alloc),
 	ENTRY(IOMMU_GET_HW_INFO, struct iommu_hw_info, __reserved, device_cmd_hw_info),
+	ENTRY(IOMMU_HWPT_SET_DIRTY_TRACKING, struct iommu_hwpt_set_dirty_tracking, __reserved, dirty_cmd_set),
+	ENTRY(IOMMU_HWPT_GET_DIRTY_BITMAP, struct iommu_hwpt_get_dirty_bitmap, data, dirty_cmd_get),
 	ENTRY(IOMMU_HWPT_INVALIDATE, struct iommu_hwpt_invalidate, __reserved, hwpt_cmd_invalidate),
+	ENTRY(IOMMU_FAULT_QUEUE_ALLOC, struct iommu_fault_alloc, out_fault_fd, fault_cmd_alloc),
 	ENTRY(IOMMU_IOAS_MAP_FILE, struct iommu_ioas_map_file, iova, ioas_cmd_map_file),
 	ENTRY(IOMMU_VIOMMU_ALLOC, struct iommu_viommu_alloc, out_viommu_id, viommu_cmd_alloc),
 	ENTRY(IOMMU_VDEVICE_ALLOC, struct iommu_vdevice_alloc, virt_id, vdevice_cmd_alloc),
+	ENTRY(IOMMU_VEVENTQ_ALLOC, struct iommu_veventq_alloc, out_veventq_fd, veventq_cmd_alloc),
+	ENTRY(IOMMU_HW_QUEUE_ALLOC, struct iommu_hw_queue_alloc, length, hw_queue_cmd_alloc),
 	ENTRY(IOMMU_IOAS_CHANGE_PROCESS, struct iommu_ioas_change_process, __reserved, ioas_cmd_change_process),
 	ENTRY(IOMMU_IOAS_NOIOMMU_GET_PA, struct iommu_ioas_noiommu_get_pa, out_phys, noiommu_get_pa_cmd),
 };
@@ -105,6 +113,35 @@ int call_respond_installed(struct call *call)
 	if (!call->caller->ops->copy_out(call->caller, call->uptr, call->cmd.bytes, len))
 		return 0;
 	return swi_fail(call->why, -EFAULT, "the struct cannot be written any more: a descriptor is lost");
+}
+
+int call_install_event_file(struct call *call, struct swiommu_file *file, const struct swiommu_file_ops *ops,
+			    uint32_t *field)
+{
+	int rc, fd;
+
+	obj_hold(call->new_obj);
+	iommufd_ctx_get(call->ctx);
+	swiommu_file_init(file, ops);
+	/* Once before there is a descriptor, so that a bad pointer leaves none behind. */
+	rc = call_respond(call);
+	if (rc)
+		goto put;
+	rc = swiommu_file_install(call->caller, file, O_CLOEXEC, &fd);
+	if (rc) {
+		rc = swi_fail(call->why, rc, "no file descriptor can be given to the caller");
+		goto put;
+	}
+	*field = fd;
+	rc = call_respond_installed(call);
+	if (rc) {
+		/* The descriptor is there and cannot be taken back: so the object lives until it is closed. */
+		obj_publish(call->new_obj);
+		call->new_obj = NULL;
+	}
+put:
+	swiommu_file_put(file);
+	return rc;
 }
 
 /*

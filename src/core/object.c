@@ -289,7 +289,7 @@ static bool wait_idle_locked(struct obj_table *t, struct obj *obj)
 	return true;
 }
 
-int obj_destroy_held(struct obj *obj)
+static int destroy_held(struct obj *obj, bool tombstone)
 {
 	struct iommufd_ctx *ctx = obj->ctx;
 	struct obj_table *t = &ctx->table;
@@ -316,9 +316,24 @@ int obj_destroy_held(struct obj *obj)
 		return -EBUSY;
 	}
 	unlink_locked(t, obj);
+	if (tombstone) {
+		/* Taken again before anybody can see it free. */
+		t->slots[id] = RESERVED;
+		t->used++;
+	}
 	pthread_mutex_unlock(&t->lock);
 	destroy_removed(obj);
 	return 0;
+}
+
+int obj_destroy_held(struct obj *obj)
+{
+	return destroy_held(obj, false);
+}
+
+int obj_destroy_tombstone(struct obj *obj)
+{
+	return destroy_held(obj, true);
 }
 
 bool obj_unhold_destroy(struct obj *obj)

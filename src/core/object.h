@@ -28,6 +28,12 @@ enum obj_type {
 	OBJ_ANY, /* for lookups */
 	OBJ_IOAS,
 	OBJ_HWPT_PAGING,
+	OBJ_HWPT_NESTED,
+	OBJ_FAULT,
+	OBJ_VIOMMU,
+	OBJ_VDEVICE,
+	OBJ_VEVENTQ,
+	OBJ_HW_QUEUE,
 	OBJ_DEVICE,
 	OBJ_ACCESS,
 	OBJ_SELFTEST,
@@ -108,6 +114,8 @@ int obj_destroy_id(struct iommufd_ctx *ctx, uint32_t id, struct swi_reason *why)
  * caller's reference is dropped all the same and the object stays until the context ends.
  */
 int obj_destroy_held(struct obj *obj);
+/* The same; on success its ID is never used again while the context lives. */
+int obj_destroy_tombstone(struct obj *obj);
 /*
  * Drops the caller's reference and destroys the object if only the table's is left then. Returns whether
  * it was destroyed.

@@ -73,11 +73,19 @@ static int test_set_temp_memory_limit(struct call *call)
 	return 0;
 }
 
-static int test_not_yet(struct call *call)
+uint64_t test_nth_iova(struct ioas *ioas, uint64_t what)
 {
-	return swi_fail(call->why, -EOPNOTSUPP,
-			"test op %u needs objects that swiommu does not have yet",
-			test_cmd_of(call)->op);
+	uint32_t nth = what, offset = what >> 32;
+	struct iova_area *area;
+	uint64_t iova = 0;
+
+	iova_map_lock(ioas->map);
+	for (area = iova_map_first(ioas->map, 0); area && nth; area = iova_area_next(area))
+		nth--;
+	if (area)
+		iova = area->iova + offset;
+	iova_map_unlock(ioas->map);
+	return iova;
 }
 
 static int (*const ops[])(struct call *call) = {
@@ -93,15 +101,15 @@ static int (*const ops[])(struct call *call) = {
 	[IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE] = test_mock_domain_replace,
 	[IOMMU_TEST_OP_ACCESS_REPLACE_IOAS] = test_access_replace_ioas,
 	[IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS] = test_mock_domain_flags,
-	[IOMMU_TEST_OP_DIRTY] = test_not_yet,
-	[IOMMU_TEST_OP_MD_CHECK_IOTLB] = test_not_yet,
-	[IOMMU_TEST_OP_TRIGGER_IOPF] = test_not_yet,
+	[IOMMU_TEST_OP_DIRTY] = test_dirty,
+	[IOMMU_TEST_OP_MD_CHECK_IOTLB] = test_check_iotlb,
+	[IOMMU_TEST_OP_TRIGGER_IOPF] = test_trigger_iopf,
 	[IOMMU_TEST_OP_DEV_CHECK_CACHE] = test_check_cache,
-	[IOMMU_TEST_OP_TRIGGER_VEVENT] = test_not_yet,
-	[IOMMU_TEST_OP_PASID_ATTACH] = test_not_yet,
-	[IOMMU_TEST_OP_PASID_REPLACE] = test_not_yet,
-	[IOMMU_TEST_OP_PASID_DETACH] = test_not_yet,
-	[IOMMU_TEST_OP_PASID_CHECK_HWPT] = test_not_yet,
+	[IOMMU_TEST_OP_TRIGGER_VEVENT] = test_trigger_vevent,
+	[IOMMU_TEST_OP_PASID_ATTACH] = test_pasid_attach,
+	[IOMMU_TEST_OP_PASID_REPLACE] = test_pasid_replace,
+	[IOMMU_TEST_OP_PASID_DETACH] = test_pasid_detach,
+	[IOMMU_TEST_OP_PASID_CHECK_HWPT] = test_pasid_check_hwpt,
 	[IOMMU_TEST_OP_DMABUF_GET] = test_dmabuf_get,
 	[IOMMU_TEST_OP_DMABUF_REVOKE] = test_dmabuf_revoke,
 };

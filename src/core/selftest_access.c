@@ -157,27 +157,19 @@ static struct ioas *get_ioas(struct test_access *ta)
 	return ioas;
 }
 
-/* MOCK_FLAGS_ACCESS_SYZ: `iova` says the how manieth mapping (low half) and the offset in it (high half). */
+/* The IOVA that the caller means. */
 static uint64_t decode_iova(struct test_access *ta, uint32_t flags, uint64_t iova)
 {
-	uint32_t nth = iova, offset = iova >> 32;
-	struct iova_area *area;
 	struct ioas *ioas;
-	uint64_t found = 0;
 
 	if (!(flags & MOCK_FLAGS_ACCESS_SYZ))
 		return iova;
 	ioas = get_ioas(ta);
 	if (!ioas)
 		return 0;
-	iova_map_lock(ioas->map);
-	for (area = iova_map_first(ioas->map, 0); area && nth; area = iova_area_next(area))
-		nth--;
-	if (area)
-		found = area->iova + offset;
-	iova_map_unlock(ioas->map);
+	iova = test_nth_iova(ioas, iova);
 	obj_unhold(&ioas->obj);
-	return found;
+	return iova;
 }
 
 /* ---- pinning -------------------------------------------------------------------------------------- */

@@ -101,7 +101,7 @@ int test_check_map(struct call *call)
 	if (rc)
 		return rc;
 	hwpt = hwpt_of(obj);
-	step = hwpt->driver->pgsize_bitmap & -hwpt->driver->pgsize_bitmap;
+	step = hwpt->table.pgsize_bitmap & -hwpt->table.pgsize_bitmap;
 	if ((cmd->check_map.iova | length | cmd->check_map.uptr) & (step - 1))
 		rc = swi_fail(call->why, -EINVAL, "iova, length or uptr is not a multiple of %llu",
 			      (ull)step);

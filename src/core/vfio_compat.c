@@ -292,7 +292,7 @@ static uint64_t page_sizes(struct ioas *ioas)
 
 	pthread_mutex_lock(&ioas->mutex);
 	list_for_each(pos, &ioas->hwpts)
-		sizes &= list_entry(pos, struct hwpt, entry)->driver->pgsize_bitmap;
+		sizes &= list_entry(pos, struct hwpt, entry)->table.pgsize_bitmap;
 	pthread_mutex_unlock(&ioas->mutex);
 	if (sizes & (SWI_PAGE_SIZE - 1))
 		sizes = (sizes & ~(SWI_PAGE_SIZE - 1)) | SWI_PAGE_SIZE;
@@ -300,28 +300,6 @@ static uint64_t page_sizes(struct ioas *ioas)
 	align = ioas->align;
 	iova_map_unlock(ioas->map);
 	return SWI_MAX(sizes, align);
-}
-
-static int usable_ranges(struct ioas *ioas, struct iova_range **out, size_t *n)
-{
-	struct iova_range *ranges = NULL;
-	size_t room = 0, total;
-
-	for (;;) {
-		iova_map_lock(ioas->map);
-		total = iova_map_usable(ioas->map, ranges, room);
-		iova_map_unlock(ioas->map);
-		if (total <= room)
-			break;
-		swi_free(ranges);
-		room = total;
-		ranges = swi_alloc(room * sizeof(*ranges));
-		if (!ranges)
-			return -ENOMEM;
-	}
-	*out = ranges;
-	*n = total;
-	return 0;
 }
 
 /* The capability chain that follows the fixed part: DMA_AVAIL, then IOVA_RANGE. */
@@ -391,7 +369,7 @@ static long get_info(struct call *call)
 	info.flags = VFIO_IOMMU_INFO_PGSIZES | VFIO_IOMMU_INFO_CAPS;
 	info.iova_pgsizes = page_sizes(ioas);
 	info.cap_offset = 0;
-	rc = usable_ranges(ioas, &ranges, &n);
+	rc = ioas_usable_ranges(ioas, SIZE_MAX, &ranges, &n);
 	obj_put(&ioas->obj);
 	if (rc)
 		return rc;

@@ -24,15 +24,59 @@ static int mock_hw_info(const struct device *dev, uint32_t *type, void *data)
 	return sizeof(info);
 }
 
+static int mock_table_format(struct device *dev, const struct iommu_user_data *data,
+			     struct iommu_table_format *format)
+{
+	struct mock_hwpt_data arg;
+	int rc;
+
+	(void)dev;
+	if (data->type != MOCK_HWPT_DATA_TYPE)
+		return -EOPNOTSUPP;
+	rc = iommu_copy_struct_from_user(&arg, data, MOCK_HWPT_DATA_TYPE, iotlb);
+	if (rc)
+		return rc;
+	if (arg.pagetable_type == MOCK_TABLE_HUGE)
+		*format = (struct iommu_table_format){SWI_PAGE_SIZE | MOCK_HUGE_PAGE_SIZE, 0,
+						      MOCK_HUGE_APERTURE_LAST};
+	return arg.pagetable_type <= MOCK_TABLE_HUGE ? 0 : -EOPNOTSUPP;
+}
+
+static struct iommu_domain *mock_alloc_nested(struct device *dev, struct iommu_domain *parent, uint32_t flags,
+					      const struct iommu_user_data *data)
+{
+	(void)dev;
+	(void)parent;
+	(void)flags;
+	return mock_nested_create(NULL, data);
+}
+
+/* A mock device waits for no answer. */
+static void mock_page_response(struct device *dev, const struct iopf_fault *evt,
+			       const struct iommu_page_response *resp)
+{
+	(void)dev;
+	(void)evt;
+	(void)resp;
+}
+
 const struct iommu_driver mock_iommu_driver = {
 	.name = "mock",
 	/* Any power of two from 2 KiB to 64 GiB, as page tables with contiguous entries offer. */
 	.pgsize_bitmap = ((1ull << 37) - 1) & ~(MOCK_PAGE_SIZE - 1),
 	.aperture_first = MOCK_APERTURE_FIRST,
 	.aperture_last = MOCK_APERTURE_LAST,
-	.hwpt_flags = IOMMU_HWPT_ALLOC_NEST_PARENT,
+	.hwpt_flags = IOMMU_HWPT_ALLOC_NEST_PARENT | IOMMU_HWPT_ALLOC_PASID,
 	.enforces_coherency = false,
 	.hw_info = mock_hw_info,
+	.table_format = mock_table_format,
+	.domain_ops = &mock_paging_ops,
+	.blocked_domain = &mock_blocked_domain,
+	.domain_alloc_nested = mock_alloc_nested,
+	.user_pasid_table = true,
+	.page_response = mock_page_response,
+	.get_viommu_size = mock_get_viommu_size,
+	.viommu_init = mock_viommu_init,
 };
 
 void mock_bus_init(struct mock_bus *bus)
@@ -94,6 +138,7 @@ int mock_device_create(struct mock_bus *bus, bool no_dirty, bool pasid, struct m
 	if (rc)
 		goto put_number;
 	mock->bus = bus;
+	pthread_mutex_init(&mock->viommu_lock, NULL);
 	for (unsigned int i = 0; i < MOCK_NR_CACHES; i++)
 		mock->cache[i] = MOCK_CACHE_DEFAULT;
 	mock->dev.dirty_tracking = !no_dirty;
@@ -113,6 +158,7 @@ free:
 
 void mock_device_destroy(struct mock_device *mock)
 {
+	pthread_mutex_destroy(&mock->viommu_lock);
 	iommu_group_fini(&mock->group);
 	put_number(mock->bus, mock->number);
 	swi_free(mock);

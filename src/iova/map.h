@@ -38,6 +38,7 @@
 #include "iova/reader.h"
 
 struct backing;
+struct dirty_view;
 struct iova_map;
 
 /*
@@ -62,6 +63,7 @@ struct iova_area {
 	_Atomic(void *) host;
 	uint64_t gap_before; /* free bytes between the previous area (or 0) and iova; map lock */
 	uint64_t subtree_max_gap; /* largest gap_before in this subtree; map lock */
+	_Atomic(struct dirty_view *) dirty; /* what devices wrote (core); loaded by readers */
 	uint8_t prot;		  /* SWI_READ | SWI_WRITE; immutable while published */
 	_Atomic bool live;	  /* readers may use it: between publish and retract */
 	bool busy;		  /* being set up or torn down by some call; map lock */

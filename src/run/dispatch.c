@@ -120,18 +120,80 @@ static long on_vector(struct session *s, struct task *t, struct open_file *file,
 static long on_mmap(struct session *s, struct task *t, struct open_file *file, const __u64 *args)
 {
 	struct vfio_file *vfio = open_file_vfio(file);
+	struct iommufd_ctx *ctx;
 	long rc;
 
-	if (vfio)
+	if (vfio) {
 		rc = vfio_file_mmap(vfio, &t->caller, args[1], args[2], args[3], args[5]);
-	else if (args[2] & PROT_EXEC)
-		rc = swi_fail((struct swi_reason *)t->caller.reason, -EPERM,
-			      "regions cannot be executed");
-	else
-		rc = swi_fail((struct swi_reason *)t->caller.reason, -ENXIO,
-			      "no region is registered at offset %#llx", (ull)args[5]);
+	} else {
+		rc = open_file_ctx(file, &ctx);
+		if (rc)
+			return rc;
+		/* Regions lie in the file that the program has opened: the kernel maps them. */
+		rc = swiommu_mmap(ctx, &t->caller, args[1], args[2], args[3], args[5], NULL);
+		swiommu_close(ctx);
+	}
 	explain(s, t, open_file_node(file), "mmap at", args[5], rc);
 	return rc ? rc : CONTINUE;
+}
+
+/* One read or write of a file that the engine gave out, or of several pieces, as if one by one. */
+static long on_event_file(struct task *t, struct swiommu_file *file, bool write, bool vector,
+			  const __u64 *args)
+{
+	ssize_t (*move)(struct swiommu_file *, struct swiommu_caller *, uint64_t, size_t) =
+		write ? file->ops->write : file->ops->read;
+	struct {
+		uint64_t base, len;
+	} iov;
+	long done = 0, rc = 0;
+
+	if (!move)
+		return -EINVAL;
+	if (!vector)
+		return move(file, &t->caller, args[1], SWI_MIN(args[2], 0x7ffff000ull));
+	if (args[2] > 1024)
+		return -EINVAL;
+	for (uint64_t i = 0; i < args[2]; i++) {
+		rc = t->caller.ops->copy_in(&t->caller, &iov, args[1] + i * sizeof(iov), sizeof(iov));
+		if (!rc)
+			rc = move(file, &t->caller, iov.base, SWI_MIN(iov.len, 0x7ffff000ull));
+		if (rc < 0)
+			break;
+		done += rc;
+		if ((uint64_t)rc < iov.len)
+			break;
+	}
+	return done ? done : rc;
+}
+
+/* read and write without a position: for files that the engine gave out; others are let through. */
+static long on_stream(struct session *s, struct task *t, const struct seccomp_data *data)
+{
+	bool write = data->nr == SYS_write || data->nr == SYS_writev;
+	struct swiommu_file *file;
+	long rc;
+	int fd;
+
+	if (!swiommu_files_any(s->given))
+		return CONTINUE;
+	fd = task_dup_fd(t, data->args[0]);
+	if (fd < 0)
+		return CONTINUE;
+	rc = swiommu_files_find(s->given, fd, NULL, &file);
+	close(fd);
+	if (rc)
+		return CONTINUE;
+	testabi_begin(s->testabi, t->tid);
+	rc = on_event_file(t, file, write, data->nr == SYS_readv || data->nr == SYS_writev, data->args);
+	testabi_end(s->testabi, t->tid);
+	swiommu_file_put(file);
+	return rc;
+}
+
+static bool is_stream_call(int nr)
+{
+	return nr == SYS_read || nr == SYS_write || nr == SYS_readv || nr == SYS_writev;
 }
 
 static long on_file(struct session *s, struct task *t, struct open_file *file,
@@ -182,6 +244,8 @@ static long serve(struct session *s, struct task *t, struct call *call,
 
 	if (is_open_call(data->nr))
 		return testabi_open(s->testabi, t, data);
+	if (is_stream_call(data->nr))
+		return on_stream(s, t, data);
 	fd = task_dup_fd(t, number);
 	/* Said here: when the kernel looks, another thread may have put one of our files in its place. */
 	if (fd == -EBADF && !position_first(data))

@@ -96,6 +96,21 @@ static int watch_nodes(struct files *f)
 	return 0;
 }
 
+/* Regions lie in the very file that the program has open as /dev/iommu. */
+static int make_regions(struct session *s)
+{
+	char path[40];
+	int fd, rc;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", s->nodes[0].fd);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	rc = swiommu_regions_create(fd, &s->regions);
+	close(fd);
+	return rc;
+}
+
 int files_create(struct session *s, struct files **out)
 {
 	struct files *f = swi_new(struct files);
@@ -117,6 +132,8 @@ int files_create(struct session *s, struct files **out)
 	f->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	f->stop = eventfd(0, EFD_CLOEXEC);
 	rc = f->inotify < 0 || f->stop < 0 ? -errno : watch_nodes(f);
+	if (!rc)
+		rc = make_regions(s);
 	if (!rc)
 		rc = -pthread_create(&f->sweeper, NULL, sweeper, f);
 	if (rc)
@@ -274,7 +291,8 @@ static struct node *find_node(struct session *s, int fd)
 static int create_locked(struct files *f, struct node *node, int fd, struct open_file **out)
 {
 	struct swiommu_options options = {.hooks = f->hooks, .accounts = f->session->accounts,
-					  .test_abi = f->session->mocks};
+					  .test_abi = f->session->mocks,
+					  .regions = f->session->regions};
 	struct open_file *file = swi_new(struct open_file);
 	int rc;
 
@@ -483,6 +501,8 @@ void files_settle(struct files *f)
 	release_gone_locked(f, !f->session->mocks);
 	wait_closing_locked(f);
 	pthread_mutex_unlock(&f->lock);
+	if (f->session->mocks)
+		swiommu_regions_settle(f->session->regions);
 }
 
 void files_get_orphans(struct files *f, struct files_orphans *out)
@@ -541,6 +561,9 @@ void files_destroy(struct files *f)
 	(void)!write(f->stop, &(uint64_t){1}, sizeof(uint64_t));
 	pthread_join(f->sweeper, NULL);
 	sweep(f, true);
+	swiommu_regions_settle(f->session->regions);
+	swiommu_regions_destroy(f->session->regions);
+	f->session->regions = NULL;
 	close(f->stop);
 	close(f->inotify);
 	pthread_cond_destroy(&f->closed);

@@ -7,9 +7,12 @@
  *	          type, because /dev/iommu answers those with EFAULT before ENOTTY
  *   pread,     positions that a device file can mean: a region index is in bits 40 and up, and
  *   pwrite     BAR 0 is at position 0, so small positions are trapped up to the largest BAR 0
+ *   read,      descriptors from FILTER_EVENT_FDS on, where the files are put that the engine gives out (fault
+ *   write,     queues): their reads and writes are ours. A program that moves one to a lower number
+ *              can poll it there, but not read it. With --test-abi all are trapped
  *   open,      only with --test-abi, some of whose files exist only while they are open; then
  *   openat     also pread and pwrite at position 0
- *   mmap       shared mappings of files (the dynamic loader's are private)
+ *   mmap       shared mappings of files (the dynamic loader's are private); with --test-abi all of files
  *
  * libseccomp compiles the rules; the program is loaded by hand because its version in Debian 12
  * does not know SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV. With that flag, a call that the supervisor
@@ -70,8 +73,26 @@ static int add_position_rules(scmp_filter_ctx ctx, uint64_t bar0_limit)
 	return rc;
 }
 
-static int add_mmap_rules(scmp_filter_ctx ctx)
+static int add_stream_rules(scmp_filter_ctx ctx, bool all)
 {
+	static const int calls[] = {SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(readv), SCMP_SYS(writev)};
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < ARRAY_SIZE(calls); i++) {
+		if (all)
+			rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, calls[i], 0);
+		else
+			rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, calls[i], 1,
+					      SCMP_A0_32(SCMP_CMP_GE, FILTER_EVENT_FDS, 0));
+	}
+	return rc;
+}
+
+static int add_mmap_rules(scmp_filter_ctx ctx, bool all)
+{
+	if (all)
+		return seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(mmap), 1,
+					SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS, 0));
 	return seccomp_rule_add(
 		ctx, SCMP_ACT_NOTIFY, SCMP_SYS(mmap), 1,
 		SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_SHARED | MAP_ANONYMOUS, MAP_SHARED));
@@ -129,7 +150,9 @@ int run_filter_build(uint64_t bar0_limit, bool opens, struct run_filter *out)
 	if (!rc)
 		rc = add_position_rules(ctx, bar0_limit);
 	if (!rc)
-		rc = add_mmap_rules(ctx);
+		rc = add_mmap_rules(ctx, opens);
+	if (!rc)
+		rc = add_stream_rules(ctx, opens);
 	if (!rc && opens)
 		rc = add_open_rules(ctx);
 	if (!rc)

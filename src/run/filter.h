@@ -8,13 +8,17 @@
 
 #include <linux/filter.h>
 
+/* Descriptors from this number on may be files of the engine; below what select() can take. */
+#define FILTER_EVENT_FDS 896
+#define FILTER_EVENT_FDS_END 1024
+
 struct run_filter {
 	struct sock_filter *code;
 	unsigned short length; /* instructions */
 };
 
 /* Positions below `bar0_limit`, and from 2^40 on, are registers of some device; `opens`:
- * every opening of a file is trapped too. -ENOMEM and others.
+ * every opening of a file is trapped too, and every read and write. -ENOMEM and others.
  */
 int run_filter_build(uint64_t bar0_limit, bool opens, struct run_filter *out);
 void run_filter_free(struct run_filter *f);

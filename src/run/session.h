@@ -59,6 +59,7 @@ struct session {
 	struct swi_log log;
 	pthread_mutex_t log_lock;
 	struct swiommu_files *given; /* files that the engine has given to the program */
+	struct swiommu_regions *regions; /* drivers' memory that it can map, in the file of /dev/iommu */
 	struct swiommu_test_abi *mocks; /* IOMMU_TEST_CMD is answered; NULL: it is not */
 	struct testabi *testabi;	/* and what else --test-abi brings */
 	int log_fd;	   /* where our own lines go */

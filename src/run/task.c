@@ -16,6 +16,7 @@
 
 #include "mem/owner.h"
 #include "run/files.h"
+#include "run/filter.h"
 
 #ifndef PIDFD_THREAD
 #define PIDFD_THREAD O_EXCL
@@ -233,6 +234,36 @@ static int task_get_fd(struct swiommu_caller *c, int fd, int *out_fd)
 	return 0;
 }
 
+static bool number_is_free(pid_t tid, int number)
+{
+	char path[48];
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)tid, number);
+	return access(path, F_OK) && errno == ENOENT;
+}
+
+/*
+ * A number where reads and writes are trapped, if one is free. Another thread could take the same one in this moment only by
+ * asking for it. False: no matter; then the file can be polled, but not read.
+ */
+static bool install_trapped(struct task *t, struct seccomp_notif_addfd *add, int *out)
+{
+	int i;
+
+	if (t->session->testabi)
+		return false;
+	for (i = FILTER_EVENT_FDS; i < FILTER_EVENT_FDS_END && !number_is_free(t->tid, i); i++)
+		;
+	if (i == FILTER_EVENT_FDS_END)
+		return false;
+	add->flags = SECCOMP_ADDFD_FLAG_SETFD;
+	add->newfd = i;
+	*out = ioctl(t->session->listener, SECCOMP_IOCTL_NOTIF_ADDFD, add);
+	add->flags = 0;
+	add->newfd = 0;
+	return *out >= 0;
+}
+
 static int task_install_fd(struct swiommu_caller *c, int fd, int flags, int *out_fd)
 {
 	struct task *t = task_of(c);
@@ -241,8 +272,10 @@ static int task_install_fd(struct swiommu_caller *c, int fd, int flags, int *out
 		.srcfd = fd,
 		.newfd_flags = flags & O_CLOEXEC,
 	};
-	int number = ioctl(t->session->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add);
+	int number;
 
+	if (!(flags & SWIOMMU_FD_EVENTS && install_trapped(t, &add, &number)))
+		number = ioctl(t->session->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add);
 	if (number < 0)
 		return errno == ENOENT || errno == EINPROGRESS ? -ESRCH : -errno;
 	*out_fd = number;

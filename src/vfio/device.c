@@ -129,6 +129,7 @@ int vfio_device_create(const struct vfio_model *model, const struct vfio_device_
 	dev->device.name = dev->place.bdf;
 	dev->device.group = place->group;
 	dev->device.iommu = &iommu_generic_driver;
+	dev->device.dirty_tracking = true;
 	rc = init_locks(dev);
 	if (rc)
 		goto free_dev;

@@ -197,6 +197,27 @@ static void scene_last_close(void)
 	close(fd);
 }
 
+/* close() has released everything when it returns. */
+static void scene_close(void)
+{
+	void *page = shared_page();
+	uint32_t ioas, stdev;
+	bool ok = true;
+
+	for (int i = 0; i < 50; i++) {
+		int fd = open_iommu();
+
+		ioas = new_ioas(fd);
+		ok = ok && !add_device(fd, ioas, &stdev) && !map_page(fd, ioas, page) &&
+		     !check_refs(fd, page, 1);
+		close(fd);
+		fd = open_iommu();
+		ok = ok && !check_refs(fd, page, 0);
+		close(fd);
+	}
+	check(ok, "nothing is pinned by what has been closed");
+}
+
 static void scene_hostile_descriptors(void)
 {
 	int fd = open_iommu(), before;
@@ -398,8 +419,8 @@ static void scene_opening(void)
 	int fd, dir;
 
 	munmap(pages + PAGE, PAGE);
-	path = strcpy(pages + PAGE - sizeof("/dev/null"), "/dev/null");
-	fd = open(path, O_RDONLY);
+	path = strcpy(pages + PAGE - sizeof("/proc/self/fail-nth"), "/proc/self/fail-nth");
+	fd = open(path, O_RDWR);
 	check(fd >= 0, "a path that ends with its page");
 	close(fd);
 	memset(pages, '/', PAGE);
@@ -438,6 +459,7 @@ int main(int argc, char **argv)
 	}
 	check(!test_op(fd, &cmd), "IOMMU_TEST_CMD");
 	close(fd);
+	scene_close();
 	scene_last_close();
 	scene_hostile_descriptors();
 	scene_fail_nth();

@@ -1,0 +1,497 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Reading and clearing dirty bits: HWPT_SET_DIRTY_TRACKING and HWPT_GET_DIRTY_BITMAP (spec devices.md 3).
+ *
+ * GET goes from mapping to mapping, in turns: under the map's lock it moves what is dirty into a window of the bitmap
+ * kept here, until that is full; without locks it then ORs the window into the caller's memory, which may block. A
+ * window begins where something is dirty, so that its number follows what is dirty, not the range. Clean memory
+ * costs a look at the summary, a bit for 64 pages.
+ *
+ * What was cleared but cannot be told, since the caller's memory is bad, is lost; so it is on Linux.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "core/call.h"
+#include "core/dirty.h"
+
+typedef unsigned long long ull;
+
+#define WINDOW_WORDS 2048ull /* of a window at best */
+#define SPARE_WORDS 256ull   /* when there is no memory; enough for a page at a bit a byte */
+#define GROUP 4096ull	     /* smallest pages that one word of the summary is about */
+#define AREAS_AT_A_TIME 256  /* for which the map's lock is held */
+
+struct report {
+	struct swiommu_caller *caller; /* NULL: nobody wants to know, the bits are only cleared */
+	uint64_t uptr;
+	iova_t first, last; /* what is asked for */
+	unsigned int shift; /* of the bytes that a bit of the bitmap stands for */
+	bool clear;
+	bool cleared; /* something was */
+	/*
+	 * The window: `words` words from bit `base` of the bitmap on, of which bits low .. high have been touched, and
+	 * room for the caller's bits of the same place. Allocated when something is dirty, or else the spare one.
+	 */
+	bool open;
+	uint64_t base, low, high;
+	uint64_t words, *window, *theirs;
+	uint64_t spare[2 * SPARE_WORDS]; /* not initialised */
+};
+
+/* ---- the window ---------------------------------------------------------------------------------- */
+
+/* All but the spare room, which is large. */
+static void report_init(struct report *r, struct swiommu_caller *caller, uint64_t uptr,
+			unsigned int shift, bool clear)
+{
+	r->caller = caller;
+	r->uptr = uptr;
+	r->shift = shift;
+	r->clear = clear;
+	r->cleared = false;
+	r->open = false;
+	r->window = NULL;
+}
+
+/* The last IOVA that the open window has room for. */
+static iova_t window_end(const struct report *r)
+{
+	uint64_t highest = (r->last - r->first) >> r->shift;
+
+	if (highest - r->base < r->words * 64)
+		return r->last;
+	return r->first + (((r->base + r->words * 64) << r->shift) - 1);
+}
+
+/* Never fails, so that nobody has to give bits back. */
+static void window_alloc(struct report *r)
+{
+	r->words = WINDOW_WORDS;
+	r->window = swi_alloc(2 * WINDOW_WORDS * sizeof(r->window[0]));
+	if (!r->window) {
+		r->words = SPARE_WORDS;
+		r->window = r->spare;
+	}
+	r->theirs = r->window + r->words;
+}
+
+static void window_free(struct report *r)
+{
+	if (r->window != r->spare)
+		swi_free(r->window);
+}
+
+/* Opens it, if it is not, where the bit of `iova` is. */
+static void window_open(struct report *r, iova_t iova)
+{
+	if (r->open)
+		return;
+	if (!r->window)
+		window_alloc(r);
+	r->open = true;
+	r->base = (iova - r->first) >> r->shift & ~63ull;
+	r->low = UINT64_MAX;
+	r->high = 0;
+	memset(r->window, 0, r->words * sizeof(r->window[0]));
+}
+
+static void touch(struct report *r, uint64_t low, uint64_t high)
+{
+	r->low = SWI_MIN(r->low, low);
+	r->high = SWI_MAX(r->high, high);
+}
+
+/* Sets the bits of [first, last]. */
+static void window_set(struct report *r, iova_t first, iova_t last)
+{
+	uint64_t low = ((first - r->first) >> r->shift) - r->base;
+	uint64_t high = ((last - r->first) >> r->shift) - r->base;
+	uint64_t head = ~0ull << low % 64, tail = ~0ull >> (63 - high % 64);
+
+	touch(r, low, high);
+	if (low / 64 == high / 64) {
+		r->window[low / 64] |= head & tail;
+		return;
+	}
+	r->window[low / 64] |= head;
+	for (uint64_t w = low / 64 + 1; w < high / 64; w++)
+		r->window[w] = ~0ull;
+	r->window[high / 64] |= tail;
+}
+
+/* ORs part of the window, bytes from .. to, into the caller's memory. */
+static int merge(struct report *r, uint64_t uptr, size_t from, size_t to)
+{
+	const unsigned char *mine = (const unsigned char *)r->window + from;
+	unsigned char *theirs = (unsigned char *)r->theirs;
+	size_t n = to - from + 1;
+	int rc;
+
+	rc = r->caller->ops->copy_in(r->caller, theirs, uptr, n);
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < n; i++)
+		theirs[i] |= mine[i];
+	return r->caller->ops->copy_out(r->caller, uptr, theirs, n);
+}
+
+/* Hands the window over. What the caller's memory does not take is left out, by the page. Without locks. */
+static void window_flush(struct report *r)
+{
+	size_t from, to, last;
+	uint64_t uptr, end;
+
+	if (!r->open)
+		return;
+	r->open = false;
+	from = r->low / 8;
+	last = r->high / 8;
+	if (__builtin_add_overflow(r->uptr, r->base / 8 + from, &uptr) ||
+	    __builtin_add_overflow(uptr, last - from, &end))
+		return;
+	if (!merge(r, uptr, from, last))
+		return;
+	for (; from <= last; uptr += to + 1 - from, from = to + 1) {
+		to = SWI_MIN(last, from + (SWI_PAGE_SIZE - 1 - uptr % SWI_PAGE_SIZE));
+		merge(r, uptr, from, to);
+	}
+}
+
+/* ---- one mapping --------------------------------------------------------------------------------- */
+
+/* Tells of the dirty pages in `dirty`, a bit for each from number s on. */
+static void report_word(struct report *r, const struct dirty_view *v, uint64_t s, uint64_t dirty)
+{
+	iova_t at = v->base + (s << v->shift), first;
+	uint64_t bit;
+	unsigned int n, run;
+
+	if (!r->caller || !dirty)
+		return;
+	n = __builtin_ctzll(dirty);
+	window_open(r, at + ((iova_t)n << v->shift));
+	if (r->shift == v->shift) {
+		/* As they are, but for the lowest ones, which lie before the window when it has been opened just now. */
+		dirty >>= n;
+		bit = ((at + ((iova_t)n << v->shift) - r->first) >> r->shift) - r->base;
+		touch(r, bit, bit + 63 - __builtin_clzll(dirty));
+		r->window[bit / 64] |= dirty << bit % 64;
+		if (bit % 64 && dirty >> (64 - bit % 64))
+			r->window[bit / 64 + 1] |= dirty >> (64 - bit % 64);
+		return;
+	}
+	for (; dirty; dirty &= dirty + (dirty & -dirty)) {
+		n = __builtin_ctzll(dirty);
+		run = ~(dirty >> n) ? __builtin_ctzll(~(dirty >> n)) : 64;
+		first = at + ((iova_t)n << v->shift);
+		window_set(r, first, first + (((iova_t)run << v->shift) - 1));
+	}
+}
+
+/* The dirty ones of the pages in `mask`, which clears them if that is wanted. Map locked. */
+static uint64_t take_word(struct report *r, struct dirty_view *v, uint64_t w, uint64_t mask)
+{
+	uint64_t bit = 1ull << w % 64, old;
+
+	if (!r->clear)
+		return atomic_load(&v->words[w]) & mask;
+	atomic_fetch_and(&v->summary[w / 64], ~bit);
+	old = atomic_fetch_and(&v->words[w], ~mask);
+	if (old & ~mask)
+		atomic_fetch_or(&v->summary[w / 64], bit);
+	r->cleared |= old & mask;
+	return old & mask;
+}
+
+/* The bits of a whole word of pages as they are: one for each page. */
+static void report_whole(struct report *r, uint64_t bit, uint64_t dirty)
+{
+	uint64_t *to = &r->window[bit / 64];
+
+	to[0] |= dirty << bit % 64;
+	if (bit % 64)
+		to[1] |= dirty >> (64 - bit % 64);
+}
+
+/* A whole word of the summary, and all that it is about, at once. Map locked. */
+static void take_group(struct report *r, struct dirty_view *v, uint64_t g)
+{
+	uint64_t marked = atomic_exchange(&v->summary[g], 0), all = 0, w, bit = 0, dirty;
+	bool same = r->caller && r->shift == v->shift, first = true;
+	iova_t at;
+
+	for (; marked; marked &= marked - 1) {
+		w = g * 64 + __builtin_ctzll(marked);
+		dirty = atomic_exchange(&v->words[w], 0);
+		all |= dirty;
+		if (!same || !dirty) {
+			report_word(r, v, w * 64, dirty);
+			continue;
+		}
+		at = v->base + (w * 64 << v->shift);
+		window_open(r, at);
+		bit = ((at - r->first) >> r->shift) - r->base;
+		if (first)
+			r->low = SWI_MIN(r->low, bit);
+		first = false;
+		report_whole(r, bit, dirty);
+	}
+	if (!first)
+		r->high = SWI_MAX(r->high, bit + 63);
+	r->cleared |= all;
+}
+
+/* The first word from w to `last` that the summary knows of; above `last` if there is none. */
+static uint64_t next_marked(const struct dirty_view *v, uint64_t w, uint64_t last)
+{
+	uint64_t marked = atomic_load(&v->summary[w / 64]) & ~0ull << w % 64;
+
+	while (!marked) {
+		w = (w | 63) + 1;
+		if (w > last)
+			return w;
+		marked = atomic_load(&v->summary[w / 64]);
+	}
+	return (w & ~63ull) + __builtin_ctzll(marked);
+}
+
+/*
+ * Pages s .. e, of one word, as far as the window goes. Returns the page to go on with, which is not above e if the
+ * window is full.
+ */
+static uint64_t scan_word(struct report *r, struct dirty_view *v, uint64_t s, uint64_t e)
+{
+	uint64_t w = s / 64, mask = ~0ull << s % 64 & ~0ull >> (63 - e % 64), dirty;
+	iova_t first, whole;
+
+	dirty = atomic_load(&v->words[w]) & mask;
+	if (!dirty)
+		return e + 1;
+	if (r->caller) {
+		/* Those below the first one, where the window may begin, are left alone even if they become dirty now. */
+		s = w * 64 + __builtin_ctzll(dirty);
+		first = v->base + (s << v->shift);
+		window_open(r, first);
+		whole = first + ((1ull << v->shift) - 1);
+		/* There may be several bits for a page: it fits as a whole or not. */
+		if (window_end(r) < whole)
+			return s;
+		e = SWI_MIN(e, s + ((window_end(r) - whole) >> v->shift));
+		mask = ~0ull << s % 64 & ~0ull >> (63 - e % 64);
+	}
+	report_word(r, v, w * 64, take_word(r, v, w, mask));
+	return e + 1;
+}
+
+/* The window has room for all pages of a group. */
+static bool group_fits(const struct report *r, const struct dirty_view *v, uint64_t g)
+{
+	iova_t end = v->base + (((g + 1) * GROUP << v->shift) - 1);
+
+	if (!r->caller)
+		return true;
+	if (r->open)
+		return end <= window_end(r);
+	return GROUP << v->shift >> r->shift < (SPARE_WORDS - 1) * 64;
+}
+
+/* Pages s .. e. Returns the page to go on with, which is not above e if the window is full. Map locked. */
+static uint64_t scan(struct report *r, struct dirty_view *v, uint64_t s, uint64_t e)
+{
+	uint64_t from = s, w, g, stop;
+
+	while (s <= e) {
+		w = next_marked(v, s / 64, e / 64);
+		if (w > e / 64)
+			break;
+		s = SWI_MAX(s, w * 64);
+		g = s / GROUP;
+		if (r->clear && from <= g * GROUP && e >= g * GROUP + (GROUP - 1) &&
+		    group_fits(r, v, g)) {
+			take_group(r, v, g);
+			s = (g + 1) * GROUP;
+			continue;
+		}
+		stop = SWI_MIN(e, w * 64 + 63);
+		s = scan_word(r, v, s, stop);
+		if (s <= stop)
+			return s;
+	}
+	return e + 1;
+}
+
+/* The part [*at, end] of an area. False: the window is full, and *at is where to go on. Map locked. */
+static bool scan_area(struct report *r, const struct hwpt *hwpt, struct iova_area *area, iova_t *at,
+		      iova_t end)
+{
+	struct dirty_view *v = dirty_view_of(area, hwpt);
+	uint64_t e, next;
+
+	if (!v)
+		return true;
+	e = (end - v->base) >> v->shift;
+	next = scan(r, v, (*at - v->base) >> v->shift, e);
+	if (next > e)
+		return true;
+	*at = v->base + (next << v->shift);
+	return false;
+}
+
+/* ---- all mappings -------------------------------------------------------------------------------- */
+
+enum progress { AT_END, WINDOW_FULL, GO_ON };
+
+/* From *at on, as far as memory is mapped without a gap. Map locked. */
+static enum progress scan_run_locked(struct report *r, struct hwpt *hwpt, iova_t *at)
+{
+	struct iova_area *area = iova_map_first(hwpt->ioas->map, *at);
+	iova_t end;
+
+	for (unsigned int n = 0; n < AREAS_AT_A_TIME; n++, area = iova_area_next(area)) {
+		if (!area || area->iova > *at || area->busy)
+			return AT_END;
+		end = SWI_MIN(area->last, r->last);
+		if (!scan_area(r, hwpt, area, at, end))
+			return WINDOW_FULL;
+		if (end == r->last)
+			return AT_END;
+		*at = end + 1;
+	}
+	return GO_ON;
+}
+
+static void read_dirty(struct report *r, struct hwpt *hwpt)
+{
+	struct iova_map *map = hwpt->ioas->map;
+	enum progress progress;
+	iova_t at = r->first;
+
+	do {
+		iova_map_lock(map);
+		progress = scan_run_locked(r, hwpt, &at);
+		iova_map_unlock(map);
+		if (progress != GO_ON)
+			window_flush(r);
+	} while (progress != AT_END);
+	/* What was written because a bit was set before, is in memory when we return. */
+	if (r->cleared)
+		iova_map_sync(map);
+}
+
+/* All areas, whatever is between them. */
+static void forget_dirty(struct hwpt *hwpt)
+{
+	struct iova_map *map = hwpt->ioas->map;
+	struct iova_area *area;
+	iova_t at = 0, from;
+	struct report r;
+
+	report_init(&r, NULL, 0, 0, true);
+
+	do {
+		iova_map_lock(map);
+		area = iova_map_first(map, at);
+		for (unsigned int n = 0; area && n < AREAS_AT_A_TIME;
+		     n++, area = iova_area_next(area)) {
+			from = area->iova;
+			scan_area(&r, hwpt, area, &from, area->last);
+			at = area->last + 1;
+		}
+		iova_map_unlock(map);
+	} while (area && at);
+}
+
+/* ---- ioctls -------------------------------------------------------------------------------------- */
+
+static int check_tracks(struct call *call, const struct hwpt *hwpt)
+{
+	if (hwpt->tracks_dirty)
+		return 0;
+	return swi_fail(call->why, -EOPNOTSUPP,
+			"HWPT %u was not made with IOMMU_HWPT_ALLOC_DIRTY_TRACKING", hwpt->obj.id);
+}
+
+int dirty_cmd_set(struct call *call)
+{
+	const struct iommu_hwpt_set_dirty_tracking *cmd = (void *)call->cmd.bytes;
+	struct hwpt *hwpt;
+	struct obj *obj;
+	int rc;
+
+	if (cmd->flags & ~IOMMU_HWPT_DIRTY_TRACKING_ENABLE)
+		return swi_fail(call->why, -EOPNOTSUPP, "flags %#x: only ENABLE is defined",
+				cmd->flags);
+	rc = obj_get(call->ctx, cmd->hwpt_id, OBJ_HWPT_PAGING, "hwpt_id", call->why, &obj);
+	if (rc)
+		return rc;
+	hwpt = hwpt_of(obj);
+	rc = check_tracks(call, hwpt);
+	if (rc)
+		goto out;
+	if (cmd->flags & IOMMU_HWPT_DIRTY_TRACKING_ENABLE)
+		forget_dirty(hwpt);
+	atomic_store(&hwpt->tracking, cmd->flags & IOMMU_HWPT_DIRTY_TRACKING_ENABLE);
+	/* DMA that goes by the old state has ended when we return. */
+	iova_map_sync(hwpt->ioas->map);
+out:
+	obj_put(obj);
+	return rc;
+}
+
+/* Steps 3 to 5 of devices.md 3.2. */
+static int check_range(struct call *call, struct ioas *ioas, iova_t *last)
+{
+	const struct iommu_hwpt_get_dirty_bitmap *cmd = (void *)call->cmd.bytes;
+	uint64_t align;
+
+	if (!cmd->length)
+		return swi_fail(call->why, -EINVAL, "length is 0");
+	if (!range_last(cmd->iova, cmd->length, last))
+		return swi_fail(call->why, -EOVERFLOW, "iova %#llx + length %#llx passes 2^64",
+				(ull)cmd->iova, (ull)cmd->length);
+	iova_map_lock(ioas->map);
+	align = ioas->align;
+	iova_map_unlock(ioas->map);
+	if ((cmd->iova | (*last + 1)) & (align - 1))
+		return swi_fail(
+			call->why, -EINVAL,
+			"[%#llx, %#llx] is not aligned to the %llu bytes that this IOAS demands",
+			(ull)cmd->iova, (ull)*last, (ull)align);
+	if (!cmd->page_size || (cmd->iova | (*last + 1)) & (cmd->page_size - 1))
+		return swi_fail(call->why, -EINVAL,
+				"[%#llx, %#llx] is not aligned to page_size %#llx", (ull)cmd->iova,
+				(ull)*last, (ull)cmd->page_size);
+	return 0;
+}
+
+int dirty_cmd_get(struct call *call)
+{
+	const struct iommu_hwpt_get_dirty_bitmap *cmd = (void *)call->cmd.bytes;
+	struct report r;
+	struct obj *obj;
+	iova_t last = 0;
+	int rc;
+
+	if (cmd->flags & ~IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR || cmd->__reserved)
+		return swi_fail(call->why, -EOPNOTSUPP,
+				"only the flag NO_CLEAR is defined, and __reserved must be 0");
+	rc = obj_get(call->ctx, cmd->hwpt_id, OBJ_HWPT_PAGING, "hwpt_id", call->why, &obj);
+	if (rc)
+		return rc;
+	rc = check_range(call, hwpt_of(obj)->ioas, &last);
+	if (!rc)
+		rc = check_tracks(call, hwpt_of(obj));
+	if (!rc) {
+		/* A size that is no power of two counts as its lowest bit, as on Linux. */
+		report_init(&r, call->caller, cmd->data, __builtin_ctzll(cmd->page_size),
+			    !(cmd->flags & IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR));
+		r.first = cmd->iova;
+		r.last = last;
+		read_dirty(&r, hwpt_of(obj));
+		window_free(&r);
+	}
+	obj_put(obj);
+	return rc;
+}

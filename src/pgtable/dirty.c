@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Dirty state.
+ *
+ * Each page of tables has a bit per slot beside it (struct table). At a leaf it says "dirty", for
+ * all entries of a leaf of several alike; at a pointer to a table, "something below may be dirty". So
+ * a read goes down only where there is something to find, and cleans 64 leaves by one exchange,
+ * without touching entries. Entries get their dirty bit when somebody looks at them.
+ *
+ * A mark sets the leaf's bits first, then those above, each only if it is not set yet. A read that
+ * cleans takes bits away from above, then those below. All this is sequentially consistent: if a
+ * mark finds a bit above still set, the read that will take it away looks below afterwards. Each
+ * mark looks at all levels, whoever else marks the same leaf: when it is done, a read finds it.
+ *
+ * When the root grows (AMDv1), marks may still come in by the old one. So the levels that were added
+ * keep no account of what is below: their tables are few and are always looked through.
+ *
+ * A mark can be late: the leaf was unmapped since the walk. Unmapping stores the empty entry, then
+ * clears the bits; a mark sets the bits, then looks at the entry again, and takes them back if it
+ * changed. Both change the same word, so one of them sees what the other did. The mark's caller is
+ * a reader, so nothing new is mapped there in between.
+ */
+#include "pgtable/internal.h"
+
+#include <errno.h>
+
+#define WORD_BITS 64u
+
+/* The bits of word w for slots [first, last]. */
+static uint64_t word_mask(unsigned w, unsigned first, unsigned last)
+{
+	uint64_t mask = UINT64_MAX;
+
+	if (w == first / WORD_BITS)
+		mask &= UINT64_MAX << first % WORD_BITS;
+	if (w == last / WORD_BITS)
+		mask &= UINT64_MAX >> (WORD_BITS - 1 - last % WORD_BITS);
+	return mask;
+}
+
+static bool dirty_test(const struct table *table, unsigned index)
+{
+	return atomic_load(&table->dirty[index / WORD_BITS]) >> index % WORD_BITS & 1;
+}
+
+/* True if a bit was not set before. */
+static bool dirty_set(struct table *table, unsigned first, unsigned n)
+{
+	unsigned last = first + n - 1;
+	bool changed = false;
+
+	for (unsigned w = first / WORD_BITS; w <= last / WORD_BITS; w++) {
+		uint64_t mask = word_mask(w, first, last);
+
+		if (~atomic_load(&table->dirty[w]) & mask) {
+			atomic_fetch_or(&table->dirty[w], mask);
+			changed = true;
+		}
+	}
+	return changed;
+}
+
+void dirty_forget(struct table *table, unsigned first, unsigned n)
+{
+	unsigned last = first + n - 1;
+
+	if (!table->dirty)
+		return;
+	/* Always an exchange, also when nothing is set: see the essay. */
+	for (unsigned w = first / WORD_BITS; w <= last / WORD_BITS; w++)
+		atomic_fetch_and(&table->dirty[w], ~word_mask(w, first, last));
+}
+
+/* Tells the tables above the path's lowest. */
+static void dirty_tell(struct pgtable *pt, struct path *path)
+{
+	/* Levels that the root has grown by are always looked at. */
+	unsigned top = SWI_MIN(path->top, pt->geo.top);
+
+	for (unsigned level = path->lowest + 1; level <= top; level++) {
+		struct table *table = &path->at[level].table;
+		unsigned index = path->at[level].index;
+
+		/* Late: nothing from here up leads to the leaf any more. */
+		if (dirty_set(table, index, 1) &&
+		    atomic_load(&table->slot[index]) != path->at[level].entry) {
+			dirty_forget(table, index, 1);
+			return;
+		}
+	}
+}
+
+void dirty_fresh(struct pgtable *pt, struct path *path, unsigned first, unsigned n)
+{
+	dirty_set(&path->at[path->lowest].table, first, n);
+	dirty_tell(pt, path);
+}
+
+uint64_t dirty_render(const struct pgtable *pt, const struct table *table, unsigned index,
+		      uint64_t e)
+{
+	return table->dirty && dirty_test(table, index) ? e ^ pt->geo.dirty_flip : e;
+}
+
+/* ---- marking -----------------------------------------------------------------------------------
+ */
+
+/* Marks the leaf at the end of the path, whose entry is `e`. */
+static void mark_leaf(struct pgtable *pt, struct path *path, uint64_t e)
+{
+	unsigned level = path->lowest;
+	struct table *table = &path->at[level].table;
+	unsigned slots = 1u << (leaf_lg2(pt, level, e) - level_lg2(&pt->geo, level));
+	unsigned first = path->at[level].index & ~(slots - 1);
+
+	if (dirty_set(table, first, slots) && atomic_load(path_slot(path, level)) != e)
+		dirty_forget(table, first, slots);
+	else
+		dirty_tell(pt, path);
+}
+
+/* The last IOVA at which something can be mapped. There is no sign-extended format with dirty state. */
+static iova_t reach_last(struct pgtable *pt)
+{
+	unsigned top = atomic_load_explicit(&pt->root, memory_order_acquire) & ROOT_LEVEL;
+	unsigned reach = level_lg2(&pt->geo, top) + level_slots_lg2(&pt->geo, top);
+
+	return low_mask(SWI_MIN(pt->geo.va_bits, reach));
+}
+
+void pgtable_mark_dirty(struct pgtable *pt, iova_t iova, uint64_t length)
+{
+	const struct pgtable_geometry *geo = &pt->geo;
+	uint64_t last;
+
+	if (!geo->dirty_flip || !range_last(iova, length, &last))
+		return;
+	last = SWI_MIN(last, reach_last(pt));
+	while (iova <= last) {
+		struct path path;
+		uint64_t e, inside;
+		bool leaf = path_walk(pt, iova, &path, &e);
+
+		/* Over a hole as far as one entry tells. */
+		inside =
+			low_mask(leaf ? leaf_lg2(pt, path.lowest, e) : level_lg2(geo, path.lowest));
+		if (leaf && (e & geo->dirty_need) == geo->dirty_need)
+			mark_leaf(pt, &path, e);
+		if ((iova | inside) >= last)
+			return;
+		iova = (iova | inside) + 1;
+	}
+}
+
+/* ---- reading -----------------------------------------------------------------------------------
+ */
+
+struct scan {
+	struct pgtable *pt;
+	bool clear;
+	void (*fn)(void *data, iova_t iova, uint64_t length);
+	void *data;
+	struct pgtable_gather *gather;
+	/* Found, and not reported yet because more may follow. */
+	bool pending;
+	iova_t first, last;
+};
+
+static void report_pending(struct scan *scan)
+{
+	if (scan->pending && scan->fn)
+		scan->fn(scan->data, scan->first, scan->last - scan->first + 1);
+	scan->pending = false;
+}
+
+static void report(struct scan *scan, iova_t first, iova_t last)
+{
+	if (scan->pending && scan->last + 1 == first) {
+		scan->last = last;
+		return;
+	}
+	report_pending(scan);
+	scan->pending = true;
+	scan->first = first;
+	scan->last = last;
+}
+
+/* Found clean leaves dirty, all of them in the range: reports them; they are clean now. */
+static void found(struct scan *scan, iova_t first, iova_t last)
+{
+	report(scan, first, last);
+	if (scan->clear)
+		gather_range(scan->gather, first, last);
+}
+
+/* The dirty leaves among the slots `mask` of word `w` at level 0, whose slot 0 is `base`. */
+static void scan_leaves(struct scan *scan, slot_t *word, uint64_t mask, iova_t base)
+{
+	unsigned lg2 = scan->pt->geo.granule_lg2;
+	uint64_t bits;
+
+	if (!scan->clear)
+		bits = atomic_load(word);
+	else if (!~mask)
+		bits = atomic_exchange(word, 0);
+	else
+		bits = atomic_fetch_and(word, ~mask);
+	bits &= mask;
+	while (bits) {
+		unsigned from = (unsigned)__builtin_ctzll(bits);
+		uint64_t rest = ~(bits >> from);
+		unsigned n = rest ? SWI_MIN((unsigned)__builtin_ctzll(rest), WORD_BITS - from)
+				  : WORD_BITS;
+
+		found(scan, base + ((iova_t)from << lg2), base + ((iova_t)(from + n) << lg2) - 1);
+		bits &= ~(low_mask(n) << from);
+	}
+}
+
+static void scan_table(struct scan *scan, struct table *table, unsigned level, iova_t base,
+		       iova_t first, iova_t last);
+
+/*
+ * One slot above level 0 that is dirty, or may be. Whatever of it has been taken as clean is looked
+ * at from here on. The range covers each leaf that it meets.
+ */
+static void scan_slot(struct scan *scan, struct table *table, unsigned level, unsigned index,
+		      bool dirty, iova_t at, iova_t first, iova_t last)
+{
+	struct pgtable *pt = scan->pt;
+	iova_t end = at + low_mask(level_lg2(&pt->geo, level));
+	uint64_t e = atomic_load(&table->slot[index]);
+	struct table below;
+
+	if (!entry_present(&pt->geo, e))
+		return;
+	if (!entry_is_table(&pt->geo, level, e)) {
+		if (dirty)
+			found(scan, at, end);
+		return;
+	}
+	below = table_at(&pt->tables, table_number(&pt->tables, entry_pa(&pt->geo, e)));
+	scan_table(scan, &below, level - 1, at, SWI_MAX(first, at), SWI_MIN(last, end));
+}
+
+/* What is dirty in a table whose slot 0 is at `base`, in [first, last], which meets it. */
+static void scan_table(struct scan *scan, struct table *table, unsigned level, iova_t base,
+		       iova_t first, iova_t last)
+{
+	unsigned lg2 = level_lg2(&scan->pt->geo, level);
+	unsigned from = (unsigned)((first - base) >> lg2), to = (unsigned)((last - base) >> lg2);
+	uint64_t head = first & low_mask(lg2), tail = ~last & low_mask(lg2);
+
+	for (unsigned w = from / WORD_BITS; w <= to / WORD_BITS; w++) {
+		uint64_t mask = word_mask(w, from, to), clean = mask;
+		uint64_t dirty = mask & atomic_load(&table->dirty[w]);
+		iova_t at = base + ((iova_t)w * WORD_BITS << lg2);
+
+		if (!level) {
+			if (dirty)
+				scan_leaves(scan, &table->dirty[w], mask, at);
+			continue;
+		}
+		/* Clear first, then look below; but not where only a part is looked at. */
+		if (head && w == from / WORD_BITS)
+			clean &= ~(1ull << from % WORD_BITS);
+		if (tail && w == to / WORD_BITS)
+			clean &= ~(1ull << to % WORD_BITS);
+		if (scan->clear && dirty & clean)
+			dirty |= mask & atomic_fetch_and(&table->dirty[w], ~clean);
+		if (level <= scan->pt->geo.top)
+			mask = dirty;
+		for (; mask; mask &= mask - 1) {
+			unsigned bit = (unsigned)__builtin_ctzll(mask);
+
+			scan_slot(scan, table, level, w * WORD_BITS + bit, dirty >> bit & 1,
+				  at + ((iova_t)bit << lg2), first, last);
+		}
+	}
+}
+
+/* Is there a leaf at `iova` that reaches beyond [first, last]? Then also whether it is dirty. */
+static bool sticks_out(struct pgtable *pt, iova_t iova, iova_t first, iova_t last,
+		       struct pgtable_leaf *leaf)
+{
+	return pgtable_lookup(pt, iova, leaf) &&
+	       (leaf->iova < first || leaf->iova + (leaf->length - 1) > last);
+}
+
+static void scan_range(struct scan *scan, iova_t first, iova_t last)
+{
+	struct pgtable_leaf head, tail;
+	bool has_tail;
+	struct path path;
+
+	if (sticks_out(scan->pt, first, first, last, &head)) {
+		iova_t end = SWI_MIN(last, head.iova + (head.length - 1));
+
+		if (head.dirty)
+			report(scan, first, end);
+		if (end == last)
+			return;
+		first = end + 1;
+	}
+	has_tail = sticks_out(scan->pt, last, first, last, &tail);
+	if (!has_tail || tail.iova > first) {
+		iova_t end = has_tail ? tail.iova - 1 : last;
+
+		path_enter(scan->pt, first, &path);
+		scan_table(scan, &path.at[path.top].table, path.top, 0, first, end);
+	}
+	if (has_tail && tail.dirty)
+		report(scan, tail.iova, last);
+}
+
+int pgtable_read_dirty(struct pgtable *pt, iova_t iova, uint64_t length, unsigned flags,
+		       void (*fn)(void *data, iova_t iova, uint64_t length), void *data,
+		       struct pgtable_gather *gather)
+{
+	const struct pgtable_geometry *geo = &pt->geo;
+	struct scan scan = {
+		.pt = pt,
+		.clear = !(flags & PGTABLE_NO_CLEAR),
+		.fn = fn,
+		.data = data,
+		.gather = gather,
+	};
+	uint64_t last;
+
+	if (!geo->dirty_flip)
+		return geo->dirty_errno;
+	if (flags & ~PGTABLE_NO_CLEAR || !length)
+		return -EINVAL;
+	if (!range_last(iova, length, &last))
+		return -EOVERFLOW;
+	/* Nothing is mapped beyond what the root reaches. */
+	last = SWI_MIN(last, reach_last(pt));
+	if (iova <= last)
+		scan_range(&scan, iova, last);
+	report_pending(&scan);
+	return 0;
+}

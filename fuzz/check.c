@@ -191,8 +191,8 @@ static void check_objects(struct iommufd_ctx *ctx)
 	for (uint32_t id = 1; id < t->size; id++) {
 		struct obj *obj = t->slots[id];
 
-		/* Markers are small numbers; nothing is reserved between two calls. */
-		if ((uintptr_t)obj < SWI_PAGE_SIZE)
+		/* What marks a used ID without an object has no type. */
+		if (!obj || !obj->ops)
 			continue;
 		FUZZ_CHECK(obj->id == id && obj->users >= 1 &&
 				   (obj->wait_cnt == 1 || ctx->test_abi),

@@ -176,6 +176,8 @@ static void furnish(struct world *w)
 		client_ioctl(&w->client, w->ctx[i], IOMMU_IOAS_ALLOC, &alloc, sizeof(alloc));
 		client_ioctl(&w->client, w->ctx[i], IOMMU_IOAS_MAP, &map, sizeof(map));
 	}
+	if (what & 4)
+		furnish_virtual(w);
 	for (unsigned int i = 0; i < 5 && what & 1u << (i + 3); i++)
 		(i % 2 ? do_access : do_bind)(w);
 }

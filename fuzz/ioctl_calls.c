@@ -462,6 +462,35 @@ void do_virtual(struct world *w)
 	}
 }
 
+void furnish_virtual(struct world *w)
+{
+	struct iommu_test_cmd mock = {
+		.size = sizeof(mock), .op = IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS, .id = 1};
+	struct iommu_fault_alloc fault = {.size = sizeof(fault)};
+	struct iommu_hwpt_alloc hwpt = {.size = sizeof(hwpt), .pt_id = 1};
+	struct iommu_viommu_alloc viommu = {.size = sizeof(viommu), .type = TEST_TYPE};
+	struct iommu_vdevice_alloc vdevice = {.size = sizeof(vdevice), .virt_id = 1};
+	struct iommu_veventq_alloc events = {
+		.size = sizeof(events), .type = TEST_EVENTS, .veventq_depth = 2};
+	struct iommufd_ctx *ctx = w->ctx[TEST_CTX];
+
+	mock.mock_domain.dev_flags = MOCK_FLAGS_DEVICE_PASID;
+	client_ioctl(&w->client, ctx, IOMMU_TEST_CMD, &mock, sizeof(mock));
+	client_ioctl(&w->client, ctx, IOMMU_FAULT_QUEUE_ALLOC, &fault, sizeof(fault));
+	hwpt.dev_id = mock.mock_domain.out_idev_id;
+	hwpt.flags = IOMMU_HWPT_ALLOC_DIRTY_TRACKING;
+	client_ioctl(&w->client, ctx, IOMMU_HWPT_ALLOC, &hwpt, sizeof(hwpt));
+	hwpt.flags = IOMMU_HWPT_ALLOC_NEST_PARENT;
+	client_ioctl(&w->client, ctx, IOMMU_HWPT_ALLOC, &hwpt, sizeof(hwpt));
+	viommu.dev_id = hwpt.dev_id;
+	viommu.hwpt_id = hwpt.out_hwpt_id;
+	client_ioctl(&w->client, ctx, IOMMU_VIOMMU_ALLOC, &viommu, sizeof(viommu));
+	vdevice.viommu_id = events.viommu_id = viommu.out_viommu_id;
+	vdevice.dev_id = hwpt.dev_id;
+	client_ioctl(&w->client, ctx, IOMMU_VDEVICE_ALLOC, &vdevice, sizeof(vdevice));
+	client_ioctl(&w->client, ctx, IOMMU_VEVENTQ_ALLOC, &events, sizeof(events));
+}
+
 static void fill_test(struct world *w, struct iommu_test_cmd *cmd)
 {
 	uint64_t iova, length;

@@ -67,6 +67,8 @@ void do_virtual(struct world *w);
 void do_test(struct world *w);
 void do_change_process(struct world *w);
 
+/* Makes one of each object that only the mock IOMMU offers, as far as the engine has them. */
+void furnish_virtual(struct world *w);
 unsigned int take_ctx(struct world *w);
 /* An ID of the context: an IOAS, mostly. */
 uint32_t take_ioas(struct world *w, unsigned int ctx);

@@ -65,7 +65,8 @@ void iommufd_viommu_unlock_vdevs(struct iommufd_viommu *viommu);
 /* The device that a guest knows by this ID; NULL: none. vDEVICEs locked. */
 struct device *iommufd_viommu_find_dev(struct iommufd_viommu *viommu, uint64_t virt_id);
 /* The other way round. -ENOENT. Takes the lock. */
-int iommufd_viommu_get_vdev_id(struct iommufd_viommu *viommu, struct device *dev, uint64_t *virt_id);
+int iommufd_viommu_get_vdev_id(struct iommufd_viommu *viommu, struct device *dev,
+			       uint64_t *virt_id);
 static inline struct device *iommufd_vdevice_to_device(struct iommufd_vdevice *vdev)
 {
 	return vdev->dev;
@@ -75,21 +76,24 @@ static inline struct device *iommufd_vdevice_to_device(struct iommufd_vdevice *v
  * An event for the guest: to the queue for `type`, if the user made one. -EINVAL no data, -EOPNOTSUPP no queue, -ENOMEM. A full
  * queue is no error: the user sees that events were lost. From any thread while the vIOMMU exists.
  */
-int iommufd_viommu_report_event(struct iommufd_viommu *viommu, uint32_t type, const void *data, size_t len);
+int iommufd_viommu_report_event(struct iommufd_viommu *viommu, uint32_t type, const void *data,
+				size_t len);
 
 /*
  * While `dependent` exists, `depended` cannot be destroyed; to be undone in the former's destroy. -EINVAL: of two
  * vIOMMUs or types, or the same.
  */
 int iommufd_hw_queue_depend(struct iommufd_hw_queue *dependent, struct iommufd_hw_queue *depended);
-void iommufd_hw_queue_undepend(struct iommufd_hw_queue *dependent, struct iommufd_hw_queue *depended);
+void iommufd_hw_queue_undepend(struct iommufd_hw_queue *dependent,
+			       struct iommufd_hw_queue *depended);
 
 /*
  * A region of memory, zeroed and page-aligned, that the user can map: `length` bytes at *host here, and at *offset of the
  * context's file. Given back with _destroy_mmap() in the vIOMMU's destroy, which does not come while it is mapped.
  * -EINVAL: length not of whole pages; -ENOMEM.
  */
-int iommufd_viommu_alloc_mmap(struct iommufd_viommu *viommu, size_t length, void **host, uint64_t *offset);
+int iommufd_viommu_alloc_mmap(struct iommufd_viommu *viommu, size_t length, void **host,
+			      uint64_t *offset);
 void iommufd_viommu_destroy_mmap(struct iommufd_viommu *viommu, uint64_t offset);
 
 #ifdef __cplusplus

@@ -62,7 +62,8 @@ static struct iommufd_device *member_of(struct list *pos)
 
 /* ---- the driver ---------------------------------------------------------------------------------- */
 
-static int set_rid(struct iommufd_device *idev, struct iommu_domain *domain, struct iommu_domain *old)
+static int set_rid(struct iommufd_device *idev, struct iommu_domain *domain,
+		   struct iommu_domain *old)
 {
 	if (domain && domain->ops && domain->ops->attach_dev)
 		return domain->ops->attach_dev(domain, idev->dev, old);
@@ -120,13 +121,15 @@ static int check_pasid_locked(struct iommufd_device *idev, uint32_t pasid, struc
 	if (pasid) {
 		if (!hwpt->pasid_compat || (rid && !rid->hwpt->pasid_compat))
 			return swi_fail(&idev->why, -EINVAL,
-					"what a device with PASIDs is attached to must be made with ALLOC_PASID");
+					"what a device with PASIDs is attached to must be made "
+					"with ALLOC_PASID");
 		return 0;
 	}
 	list_for_each (pos, &idev->dgroup->attachments)
 		if (list_entry(pos, struct attachment, entry)->pasid && !hwpt->pasid_compat)
 			return swi_fail(&idev->why, -EINVAL,
-					"PASIDs of %s are attached, and HWPT %u was not made with ALLOC_PASID",
+					"PASIDs of %s are attached, and HWPT %u was not made with "
+					"ALLOC_PASID",
 					idev->dev->name, hwpt->obj.id);
 	return 0;
 }
@@ -140,13 +143,15 @@ static int reserve_regions(struct iommufd_device *idev, struct ioas *ioas)
 	int rc = 0;
 
 	if (swi_fail_point())
-		return swi_fail(&idev->why, -EINVAL, "injected failure to learn the reserved regions");
+		return swi_fail(&idev->why, -EINVAL,
+				"injected failure to learn the reserved regions");
 	iova_map_lock(ioas->map);
 	for (unsigned int i = 0; !rc && i < drv->nr_resv; i++, resv++) {
 		rc = iova_map_reserve(ioas->map, resv->first, resv->last, idev);
 		if (rc == -EADDRINUSE)
 			swi_fail(&idev->why, rc,
-				 "a mapping or allowed range lies in [%#llx, %#llx], which device %s has reserved",
+				 "a mapping or allowed range lies in [%#llx, %#llx], which device "
+				 "%s has reserved",
 				 (ull)resv->first, (ull)resv->last, idev->dev->name);
 	}
 	if (rc)
@@ -194,7 +199,8 @@ static struct attachment *new_attachment(struct hwpt *hwpt, uint32_t pasid)
 	return at;
 }
 
-static void add_member_locked(struct device_group *dg, struct attachment *at, struct attach_member *member)
+static void add_member_locked(struct device_group *dg, struct attachment *at,
+			      struct attach_member *member)
 {
 	pthread_rwlock_wrlock(&dg->handles);
 	list_add_tail(&at->members, &member->entry);
@@ -228,7 +234,8 @@ static int check_attach_locked(struct iommufd_device *idev, uint32_t pasid, stru
 	struct attachment *at = attachment_find(idev->dgroup, pasid);
 
 	if (at && attachment_has(at, idev))
-		return swi_fail(&idev->why, -EBUSY, "device %s is attached already", idev->dev->name);
+		return swi_fail(&idev->why, -EBUSY, "device %s is attached already",
+				idev->dev->name);
 	if (at && at->hwpt != hwpt)
 		return swi_fail(&idev->why, -EINVAL,
 				"the IOMMU group %u of device %s is attached to HWPT %u already",
@@ -361,7 +368,7 @@ static int pick_auto_locked(struct iommufd_device *idev, uint32_t pasid, struct 
 	struct list *pos;
 	int rc;
 
-	list_for_each(pos, &ioas->hwpts) {
+	list_for_each (pos, &ioas->hwpts) {
 		struct hwpt *hwpt = list_entry(pos, struct hwpt, entry);
 
 		if (!hwpt->is_auto || !obj_try_get(&hwpt->obj))
@@ -377,7 +384,8 @@ static int pick_auto_locked(struct iommufd_device *idev, uint32_t pasid, struct 
 }
 
 /* On success the HWPT may be gone as soon as this returns; hence only its ID. */
-static int attach_ioas(struct iommufd_device *idev, uint32_t pasid, struct ioas *ioas, uint32_t *out_id)
+static int attach_ioas(struct iommufd_device *idev, uint32_t pasid, struct ioas *ioas,
+		       uint32_t *out_id)
 {
 	struct hwpt *hwpt = NULL;
 	int rc;
@@ -444,7 +452,8 @@ static void unreserve_members_locked(struct attachment *at, struct ioas *ioas)
 		unreserve_regions(member_of(pos), ioas);
 }
 
-static int reserve_members_locked(struct iommufd_device *idev, struct attachment *at, struct ioas *ioas)
+static int reserve_members_locked(struct iommufd_device *idev, struct attachment *at,
+				  struct ioas *ioas)
 {
 	struct list *pos;
 	int rc;
@@ -463,7 +472,8 @@ static int reserve_members_locked(struct iommufd_device *idev, struct attachment
 	return 0;
 }
 
-static int check_replace_locked(struct iommufd_device *idev, struct attachment *at, struct hwpt *hwpt)
+static int check_replace_locked(struct iommufd_device *idev, struct attachment *at,
+				struct hwpt *hwpt)
 {
 	struct list *pos;
 	int rc;
@@ -486,7 +496,8 @@ static int check_replace_locked(struct iommufd_device *idev, struct attachment *
 }
 
 /* From here on fault reports go to the new HWPT. What is on its way to the user from the old one is answered. */
-static void switch_handle_locked(struct device_group *dg, const struct move *mv, struct attach_handle *handle)
+static void switch_handle_locked(struct device_group *dg, const struct move *mv,
+				 struct attach_handle *handle)
 {
 	struct attach_handle *old = mv->at->handle;
 
@@ -596,15 +607,15 @@ static int replace_new_auto_locked(struct iommufd_device *idev, uint32_t pasid, 
 	return 0;
 }
 
-static int replace_ioas(struct iommufd_device *idev, uint32_t pasid, struct ioas *ioas, uint32_t *out_id,
-			struct replace *done)
+static int replace_ioas(struct iommufd_device *idev, uint32_t pasid, struct ioas *ioas,
+			uint32_t *out_id, struct replace *done)
 {
 	struct hwpt *hwpt = NULL;
 	struct list *pos;
 	int rc = -EINVAL;
 
 	pthread_mutex_lock(&ioas->mutex);
-	list_for_each(pos, &ioas->hwpts) {
+	list_for_each (pos, &ioas->hwpts) {
 		hwpt = list_entry(pos, struct hwpt, entry);
 		if (!hwpt->is_auto || !obj_try_get(&hwpt->obj))
 			continue;
@@ -628,8 +639,8 @@ static int attach_to(struct iommufd_device *idev, uint32_t pasid, struct obj *ob
 		return replace ? replace_ioas(idev, pasid, ioas_of(obj), out_id, replace)
 			       : attach_ioas(idev, pasid, ioas_of(obj), out_id);
 	if (obj->ops->type != OBJ_HWPT_PAGING && obj->ops->type != OBJ_HWPT_NESTED)
-		return swi_fail(&idev->why, -EINVAL, "pt_id %u is a %s, neither an IOAS nor a HWPT", obj->id,
-				obj->ops->name);
+		return swi_fail(&idev->why, -EINVAL, "pt_id %u is a %s, neither an IOAS nor a HWPT",
+				obj->id, obj->ops->name);
 	*out_id = obj->id;
 	return replace ? replace_hwpt(idev, pasid, hwpt_of(obj), false, replace)
 		       : attach_hwpt(idev, pasid, hwpt_of(obj));
@@ -686,8 +697,43 @@ void iommufd_device_detach(struct iommufd_device *idev, uint32_t pasid)
 	if (hwpt)
 		hwpt_put_attachment(hwpt);
 	else if (at)
-		swi_log(&idev->ctx->log, SWI_LOG_WARN, "device %s is detached, but was not attached",
-			idev->dev->name);
+		swi_log(&idev->ctx->log, SWI_LOG_WARN,
+			"device %s is detached, but was not attached", idev->dev->name);
+}
+
+/* Some PASID of the device that is attached. */
+static bool find_attached(struct iommufd_device *idev, uint32_t *pasid)
+{
+	bool found = false;
+	struct list *pos;
+
+	pthread_mutex_lock(&idev->dgroup->lock);
+	if (!idev->going)
+		list_for_each (pos, &idev->dgroup->attachments) {
+			struct attachment *at = list_entry(pos, struct attachment, entry);
+
+			if (!attachment_has(at, idev))
+				continue;
+			*pasid = at->pasid;
+			found = true;
+		}
+	pthread_mutex_unlock(&idev->dgroup->lock);
+	return found;
+}
+
+static bool detach_one(struct obj *obj, void *data)
+{
+	uint32_t pasid;
+
+	(void)data;
+	while (find_attached(device_of(obj), &pasid))
+		iommufd_device_detach(device_of(obj), pasid);
+	return false;
+}
+
+void device_detach_all(struct iommufd_ctx *ctx)
+{
+	obj_for_each(ctx, OBJ_DEVICE, detach_one, NULL);
 }
 
 const char *swiommu_device_reason(struct iommufd_device *idev)

@@ -19,8 +19,8 @@ struct attach_handle {
 /* In device_group.attachments. Changed with the group's `lock` and its `handles` lock, exclusive, held. */
 struct attachment {
 	struct list entry;
-	uint32_t pasid; /* 0: all requests without one */
-	struct hwpt *hwpt; /* counted once for each member */
+	uint32_t pasid;		      /* 0: all requests without one */
+	struct hwpt *hwpt;	      /* counted once for each member */
 	struct attach_handle *handle; /* owned */
 	struct list members;	      /* struct attach_member.entry; never empty */
 };

@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "base/alloc.h"
+#include "core/device.h"
 #include "mem/accounts.h"
 
 static void log_to_hooks(void *data, enum swi_log_level level, const char *line)
@@ -59,6 +60,7 @@ void iommufd_ctx_put(struct iommufd_ctx *ictx)
 
 	if (!ictx || --ictx->refs)
 		return;
+	device_detach_all(ictx);
 	left = obj_table_release(&ictx->table);
 	if (left)
 		swi_log(&ictx->log, SWI_LOG_ERROR,

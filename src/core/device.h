@@ -32,7 +32,7 @@ struct iommufd_device {
 	struct device_group *dgroup; /* counted */
 	struct iopf_param *iopf;     /* owned; its page requests */
 	struct vdevice *vdev;	     /* that stands for it in a guest; dgroup->lock */
-	bool going;		     /* no vDEVICE can be made any more; dgroup->lock */
+	bool going;		     /* unbinding; no vDEVICE can be made any more; dgroup->lock */
 
 	/* DMA: where it goes now. NULL = nowhere. Written under dma_lock, loaded inside read sections. */
 	_Atomic(struct hwpt *) dma_hwpt;
@@ -58,6 +58,12 @@ struct iommufd_device *device_bind(struct iommufd_ctx *ictx, struct device *dev,
  * ends; what it was bound for must stay as long.
  */
 int device_unbind(struct iommufd_device *idev);
+
+/*
+ * End of the context: detaches what is bound by objects of the context itself, so that these can be destroyed. A device
+ * that its driver has let go while it was attached is left alone, for its memory may be gone.
+ */
+void device_detach_all(struct iommufd_ctx *ctx);
 
 /*
  * Sends the device's DMA through `hwpt` (NULL: nowhere) from now on; returns when no DMA uses the old one any

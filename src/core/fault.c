@@ -88,7 +88,8 @@ static void take_matching(struct list *from, const struct attach_handle *handle,
 	}
 }
 
-void fault_purge(struct fault *fault, const struct attach_handle *handle, const struct iommufd_device *idev)
+void fault_purge(struct fault *fault, const struct attach_handle *handle,
+		 const struct iommufd_device *idev)
 {
 	struct list gone;
 	bool had;
@@ -163,7 +164,8 @@ static void fill_record(const struct fault_group *group, uint32_t i, struct iomm
 	const struct iommu_fault_page_request *prm = &group->faults[i].prm;
 
 	*out = (struct iommu_hwpt_pgfault){
-		.flags = prm->flags & (IOMMU_PGFAULT_FLAGS_PASID_VALID | IOMMU_PGFAULT_FLAGS_LAST_PAGE),
+		.flags = prm->flags &
+			 (IOMMU_PGFAULT_FLAGS_PASID_VALID | IOMMU_PGFAULT_FLAGS_LAST_PAGE),
 		.dev_id = group->idev->obj.id,
 		.pasid = prm->pasid,
 		.grpid = prm->grpid,
@@ -177,7 +179,8 @@ static void fill_record(const struct fault_group *group, uint32_t i, struct iomm
  * The next group as records, which the caller frees; it is unanswered from now on. *out NULL: the queue is empty, or
  * (-EINVAL) its first group has more than `room` bytes.
  */
-static int take_next(struct fault *fault, size_t room, struct iommu_hwpt_pgfault **out, uint32_t *nr)
+static int take_next(struct fault *fault, size_t room, struct iommu_hwpt_pgfault **out,
+		     uint32_t *nr)
 {
 	struct fault_group *group;
 	int rc = 0;
@@ -245,8 +248,9 @@ static ssize_t fault_read(struct swiommu_file *file, struct swiommu_caller *call
 		if (rc || !records)
 			break;
 		len = nr * sizeof(*records);
-		rc = swi_fail_point() || caller->ops->copy_out(caller, uptr + done, records, len) ? -EFAULT
-												  : 0;
+		rc = swi_fail_point() || caller->ops->copy_out(caller, uptr + done, records, len)
+			     ? -EFAULT
+			     : 0;
 		if (rc)
 			take_back(fault, records->cookie);
 		swi_free(records);
@@ -264,7 +268,8 @@ static int answer(struct fault *fault, const struct iommu_hwpt_page_response *re
 {
 	struct fault_group *group;
 
-	if (response->code != IOMMUFD_PAGE_RESP_SUCCESS && response->code != IOMMUFD_PAGE_RESP_INVALID)
+	if (response->code != IOMMUFD_PAGE_RESP_SUCCESS &&
+	    response->code != IOMMUFD_PAGE_RESP_INVALID)
 		return -EINVAL;
 	pthread_mutex_lock(&fault->lock);
 	group = response->cookie ? find_cookie_locked(fault, response->cookie) : NULL;
@@ -288,7 +293,9 @@ static ssize_t fault_write(struct swiommu_file *file, struct swiommu_caller *cal
 	if (count % sizeof(response))
 		return -ESPIPE;
 	for (done = 0; done < count; done += sizeof(response)) {
-		rc = caller->ops->copy_in(caller, &response, uptr + done, sizeof(response)) ? -EFAULT : 0;
+		rc = caller->ops->copy_in(caller, &response, uptr + done, sizeof(response))
+			     ? -EFAULT
+			     : 0;
 		if (!rc)
 			rc = answer(fault_of_file(file), &response);
 		if (rc)

@@ -18,10 +18,10 @@ struct attach_handle;
 
 /* Page requests that are answered together: the last one, which closes the group, comes last. */
 struct fault_group {
-	struct list entry; /* in the queue, unread or unanswered; fault->lock */
+	struct list entry;	      /* in the queue, unread or unanswered; fault->lock */
 	struct attach_handle *handle; /* through which it came; for comparison */
-	struct iommufd_device *idev; /* that made it; bound as long as the group is queued */
-	uint32_t cookie; /* 0 while unread */
+	struct iommufd_device *idev;  /* that made it; bound as long as the group is queued */
+	uint32_t cookie;	      /* 0 while unread */
 	uint32_t nr;
 	struct iopf_fault faults[];
 };
@@ -35,7 +35,8 @@ void fault_enqueue(struct fault *fault, struct fault_group *group);
  * Answers as invalid what came through the handle (of `idev` only, if that is not NULL) and has no answer. Nothing
  * comes through it any more.
  */
-void fault_purge(struct fault *fault, const struct attach_handle *handle, const struct iommufd_device *idev);
+void fault_purge(struct fault *fault, const struct attach_handle *handle,
+		 const struct iommufd_device *idev);
 
 /* Tells the driver, and frees the group. */
 void fault_respond(struct fault_group *group, enum iommu_page_response_code code);

@@ -17,8 +17,8 @@
 
 struct hw_queue {
 	struct obj obj;
-	struct iommufd_hw_queue *pub; /* owned */
-	struct viommu *viommu;	      /* counted */
+	struct iommufd_hw_queue *pub;  /* owned */
+	struct viommu *viommu;	       /* counted */
 	struct iommufd_access *access; /* NULL until there */
 	bool pinned;
 	bool initialised; /* the driver's destroy is due */
@@ -37,7 +37,8 @@ static iova_t first_page(const struct iommufd_hw_queue *pub)
 /* Bytes of the pages that the queue touches. The caller has checked that it does not wrap. */
 static uint64_t page_length(const struct iommufd_hw_queue *pub)
 {
-	return (pub->base_addr + pub->length - 1 - first_page(pub)) / SWI_PAGE_SIZE * SWI_PAGE_SIZE +
+	return (pub->base_addr + pub->length - 1 - first_page(pub)) / SWI_PAGE_SIZE *
+		       SWI_PAGE_SIZE +
 	       SWI_PAGE_SIZE;
 }
 
@@ -76,7 +77,8 @@ static int page_key_at(struct ioas *ioas, iova_t iova, struct page_key *key)
 	if (b)
 		rc = (int)(area->offset + (iova - area->iova) >= backing_length(b)) ? -ENOENT : 0;
 	if (!rc)
-		rc = backing_page_key(b, backing_page_of(b, area->offset + (iova - area->iova)), key);
+		rc = backing_page_key(b, backing_page_of(b, area->offset + (iova - area->iova)),
+				      key);
 	iova_map_unlock(ioas->map);
 	if (b)
 		backing_put(b);
@@ -84,19 +86,22 @@ static int page_key_at(struct ioas *ioas, iova_t iova, struct page_key *key)
 }
 
 /* What names the first byte of the pinned range. -EFAULT: its pages do not follow each other. */
-static int find_base(struct call *call, struct ioas *ioas, const struct iommufd_hw_queue *pub, uint64_t *base)
+static int find_base(struct call *call, struct ioas *ioas, const struct iommufd_hw_queue *pub,
+		     uint64_t *base)
 {
 	uint64_t n = page_length(pub) / SWI_PAGE_SIZE;
 	struct page_key first = {0}, key;
 
 	for (uint64_t i = 0; i < n; i++) {
 		if (page_key_at(ioas, first_page(pub) + i * SWI_PAGE_SIZE, &key))
-			return swi_fail(call->why, -EFAULT, "where the queue's memory lies is not known");
+			return swi_fail(call->why, -EFAULT,
+					"where the queue's memory lies is not known");
 		if (!i)
 			first = key;
 		key.index -= i;
 		if (!page_key_equal(&first, &key))
-			return swi_fail(call->why, -EFAULT, "the queue's memory is not in one piece");
+			return swi_fail(call->why, -EFAULT,
+					"the queue's memory is not in one piece");
 	}
 	*base = first.index * SWI_PAGE_SIZE + (pub->base_addr & (SWI_PAGE_SIZE - 1));
 	return 0;
@@ -129,7 +134,8 @@ static int pin(struct call *call, struct hw_queue *q)
 		swiommu_access_reason(q->access, call->why->text, sizeof(call->why->text));
 		return rc;
 	}
-	rc = access_pin(q->access, first_page(pub), rounded, NULL, IOMMUFD_ACCESS_RW_READ, call->why);
+	rc = access_pin(q->access, first_page(pub), rounded, NULL, IOMMUFD_ACCESS_RW_READ,
+			call->why);
 	q->pinned = !rc;
 	return rc;
 }
@@ -144,8 +150,8 @@ static int init(struct call *call, struct hw_queue *q, uint32_t index)
 		return rc;
 	rc = q->viommu->pub->ops->hw_queue_init_phys(q->pub, index, base);
 	if (rc && !call->why->text[0])
-		swi_fail(call->why, rc, "the driver (%s) does not make queue %u", q->viommu->driver->name,
-			 index);
+		swi_fail(call->why, rc, "the driver (%s) does not make queue %u",
+			 q->viommu->driver->name, index);
 	q->initialised = !rc;
 	return rc;
 }
@@ -194,8 +200,8 @@ int hw_queue_cmd_alloc(struct call *call)
 	int rc;
 
 	if (cmd->flags || cmd->type == IOMMU_HW_QUEUE_TYPE_DEFAULT)
-		return swi_fail(call->why, -EOPNOTSUPP, "no flag is defined, and type %u is no queue",
-				cmd->type);
+		return swi_fail(call->why, -EOPNOTSUPP,
+				"no flag is defined, and type %u is no queue", cmd->type);
 	if (!cmd->length)
 		return swi_fail(call->why, -EINVAL, "length is 0");
 	if (!range_last(cmd->nesting_parent_iova, cmd->length, &last))
@@ -214,13 +220,15 @@ int iommufd_hw_queue_depend(struct iommufd_hw_queue *dependent, struct iommufd_h
 {
 	struct hw_queue *on = depended->engine;
 
-	if (dependent == depended || dependent->viommu != depended->viommu || dependent->type != depended->type)
+	if (dependent == depended || dependent->viommu != depended->viommu ||
+	    dependent->type != depended->type)
 		return -EINVAL;
 	obj_hold(&on->obj);
 	return 0;
 }
 
-void iommufd_hw_queue_undepend(struct iommufd_hw_queue *dependent, struct iommufd_hw_queue *depended)
+void iommufd_hw_queue_undepend(struct iommufd_hw_queue *dependent,
+			       struct iommufd_hw_queue *depended)
 {
 	struct hw_queue *on = depended->engine;
 

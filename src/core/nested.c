@@ -53,9 +53,11 @@ static int check_flags(struct call *call, bool offered)
 	const struct iommu_hwpt_alloc *cmd = (void *)call->cmd.bytes;
 
 	if (cmd->flags & ~(IOMMU_HWPT_FAULT_ID_VALID | IOMMU_HWPT_ALLOC_PASID) || !cmd->data_len)
-		return swi_fail(call->why, -EOPNOTSUPP, "a nested HWPT needs data and has no such flags");
+		return swi_fail(call->why, -EOPNOTSUPP,
+				"a nested HWPT needs data and has no such flags");
 	if (!offered)
-		return swi_fail(call->why, -EOPNOTSUPP, "the IOMMU of the device cannot nest page tables");
+		return swi_fail(call->why, -EOPNOTSUPP,
+				"the IOMMU of the device cannot nest page tables");
 	return 0;
 }
 
@@ -75,8 +77,8 @@ static int finish(struct call *call, struct hwpt *hwpt, struct iommu_domain *dom
 	hwpt->domain = domain;
 	call->new_obj = &hwpt->obj;
 	if (domain->type != IOMMU_DOMAIN_NESTED)
-		rc = swi_fail(call->why, -EOPNOTSUPP, "the driver (%s) has not made a nested domain",
-			      hwpt->driver->name);
+		rc = swi_fail(call->why, -EOPNOTSUPP,
+			      "the driver (%s) has not made a nested domain", hwpt->driver->name);
 	return rc;
 }
 
@@ -108,7 +110,8 @@ int nested_alloc_on_hwpt(struct call *call, struct iommufd_device *idev, struct 
 	if (rc)
 		return rc;
 	if (parent->is_auto || !parent->nest_parent || parent->driver != drv)
-		return swi_fail(call->why, -EINVAL, "HWPT %u was not made with NEST_PARENT for this IOMMU",
+		return swi_fail(call->why, -EINVAL,
+				"HWPT %u was not made with NEST_PARENT for this IOMMU",
 				parent->obj.id);
 	rc = create(call, parent, &hwpt);
 	if (rc)
@@ -129,8 +132,9 @@ int nested_alloc_on_viommu(struct call *call, struct iommufd_device *idev, struc
 	int rc;
 
 	if (viommu->driver != idev->dev->iommu)
-		return swi_fail(call->why, -EINVAL, "device %s is behind another IOMMU than vIOMMU %u",
-				idev->dev->name, viommu->obj.id);
+		return swi_fail(call->why, -EINVAL,
+				"device %s is behind another IOMMU than vIOMMU %u", idev->dev->name,
+				viommu->obj.id);
 	rc = check_flags(call, ops->alloc_domain_nested);
 	if (rc)
 		return rc;
@@ -140,7 +144,8 @@ int nested_alloc_on_viommu(struct call *call, struct iommufd_device *idev, struc
 	hwpt->viommu = viommu;
 	obj_hold(&viommu->obj);
 	return finish(call, hwpt,
-		      ops->alloc_domain_nested(viommu->pub, cmd->flags & ~IOMMU_HWPT_FAULT_ID_VALID, &data));
+		      ops->alloc_domain_nested(viommu->pub, cmd->flags & ~IOMMU_HWPT_FAULT_ID_VALID,
+					       &data));
 }
 
 int hwpt_bind_fault(struct call *call, struct hwpt *hwpt)
@@ -162,7 +167,8 @@ int hwpt_bind_fault(struct call *call, struct hwpt *hwpt)
 
 static int no_cache(struct call *call, const struct obj *obj, int rc)
 {
-	return swi_fail(call->why, rc, "hwpt_id %u is a %s, which has no cache that a user can invalidate",
+	return swi_fail(call->why, rc,
+			"hwpt_id %u is a %s, which has no cache that a user can invalidate",
 			obj->id, obj->ops->name);
 }
 
@@ -201,8 +207,8 @@ static int run_invalidate(struct call *call, uint32_t *done)
 
 	if (cmd->__reserved)
 		return swi_fail(call->why, -EOPNOTSUPP, "__reserved is not 0");
-	if (array.entry_num && (!array.uptr || !array.entry_len || array.entry_len > SWI_PAGE_SIZE ||
-				array.entry_num > 1u << 19))
+	if (array.entry_num && (!array.uptr || !array.entry_len ||
+				array.entry_len > SWI_PAGE_SIZE || array.entry_num > 1u << 19))
 		return swi_fail(call->why, -EINVAL, "%u entries of %u bytes at %#llx cannot be",
 				cmd->entry_num, cmd->entry_len, (unsigned long long)cmd->data_uptr);
 	rc = obj_get(call->ctx, cmd->hwpt_id, OBJ_ANY, "hwpt_id", call->why, &obj);

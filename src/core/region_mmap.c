@@ -63,7 +63,8 @@ int swiommu_regions_create(int fd, struct swiommu_regions **out)
 
 	if (!r)
 		return -ENOMEM;
-	r->fd = fd < 0 ? memfd_create("swiommu-regions", MFD_CLOEXEC) : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	r->fd = fd < 0 ? memfd_create("swiommu-regions", MFD_CLOEXEC)
+		       : fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	if (r->fd < 0 || fstat(r->fd, &st)) {
 		if (r->fd >= 0)
 			close(r->fd);
@@ -130,11 +131,13 @@ static int back_locked(struct swiommu_regions *r, struct region *region)
 
 	if (fstat(r->fd, &st) || ((uint64_t)st.st_size < end && ftruncate(r->fd, end)))
 		return -ENOMEM;
-	region->host = mmap(NULL, region->length, PROT_READ | PROT_WRITE, MAP_SHARED, r->fd, region->offset);
+	region->host = mmap(NULL, region->length, PROT_READ | PROT_WRITE, MAP_SHARED, r->fd,
+			    region->offset);
 	return region->host == MAP_FAILED ? -ENOMEM : 0;
 }
 
-int iommufd_viommu_alloc_mmap(struct iommufd_viommu *pub, size_t length, void **host, uint64_t *offset)
+int iommufd_viommu_alloc_mmap(struct iommufd_viommu *pub, size_t length, void **host,
+			      uint64_t *offset)
 {
 	struct viommu *viommu = viommu_of_pub(pub);
 	struct swiommu_regions *r;
@@ -166,7 +169,8 @@ int iommufd_viommu_alloc_mmap(struct iommufd_viommu *pub, size_t length, void **
 	return 0;
 }
 
-static struct region *find_locked(struct swiommu_regions *r, const struct iommufd_ctx *ctx, uint64_t offset)
+static struct region *find_locked(struct swiommu_regions *r, const struct iommufd_ctx *ctx,
+				  uint64_t offset)
 {
 	struct list *pos;
 
@@ -201,8 +205,8 @@ void iommufd_viommu_destroy_mmap(struct iommufd_viommu *pub, uint64_t offset)
 
 /* ---- mapping ----------------------------------------------------------------------------------------- */
 
-int swiommu_mmap(struct iommufd_ctx *ctx, struct swiommu_caller *caller, uint64_t length, int prot, int flags,
-		 uint64_t offset, int *out_fd)
+int swiommu_mmap(struct iommufd_ctx *ctx, struct swiommu_caller *caller, uint64_t length, int prot,
+		 int flags, uint64_t offset, int *out_fd)
 {
 	struct swi_reason *why = (struct swi_reason *)caller->reason;
 	int type = flags & MAP_TYPE, rc = 0;
@@ -249,7 +253,8 @@ static bool maps_region(const struct swiommu_regions *r, const struct region *re
 	unsigned int major, minor;
 	char perms[8];
 
-	if (sscanf(line, "%llx-%llx %7s %llx %x:%x %llu", &start, &end, perms, &offset, &major, &minor, &ino) != 7)
+	if (sscanf(line, "%llx-%llx %7s %llx %x:%x %llu", &start, &end, perms, &offset, &major,
+		   &minor, &ino) != 7)
 		return false;
 	if (ino != r->ino || major != major(r->dev) || minor != minor(r->dev))
 		return false;
@@ -258,7 +263,8 @@ static bool maps_region(const struct swiommu_regions *r, const struct region *re
 	return offset < region->offset + region->length && offset + (end - start) > region->offset;
 }
 
-static bool process_maps(const struct swiommu_regions *r, const struct region *region, const char *pid)
+static bool process_maps(const struct swiommu_regions *r, const struct region *region,
+			 const char *pid)
 {
 	char path[48], *line = NULL;
 	bool found = false, self = atoi(pid) == getpid();

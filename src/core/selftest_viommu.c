@@ -64,7 +64,8 @@ int test_trigger_vevent(struct call *call)
 	mock = mock_of_device(device_of(obj)->dev);
 	rc = mock ? mock_device_vevent(mock) : -ENOENT;
 	if (rc)
-		swi_fail(call->why, rc, rc == -ENOENT ? "the device is in no guest" : "nobody takes the event");
+		swi_fail(call->why, rc,
+			 rc == -ENOENT ? "the device is in no guest" : "nobody takes the event");
 	obj_put(obj);
 	return rc;
 }

@@ -12,13 +12,16 @@ static int copy_in(struct call *call, void *dst, uint64_t uptr, size_t have, siz
 	return call_copy_in(call, dst, uptr, SWI_MIN(have, len), "data_uptr");
 }
 
-static int check(struct call *call, uint32_t type, uint32_t wanted, size_t have, size_t min_len, size_t len)
+static int check(struct call *call, uint32_t type, uint32_t wanted, size_t have, size_t min_len,
+		 size_t len)
 {
 	if (type != wanted)
-		return swi_fail(call->why, -EINVAL, "data_type %#x: the driver wants %#x", type, wanted);
+		return swi_fail(call->why, -EINVAL, "data_type %#x: the driver wants %#x", type,
+				wanted);
 	if (have < min_len || have > len)
-		return swi_fail(call->why, -EINVAL, "data of %zu bytes: the driver wants %zu to %zu", have,
-				min_len, len);
+		return swi_fail(call->why, -EINVAL,
+				"data of %zu bytes: the driver wants %zu to %zu", have, min_len,
+				len);
 	return 0;
 }
 
@@ -35,7 +38,8 @@ int __iommu_copy_struct_to_user(const struct iommu_user_data *dst, const void *s
 {
 	int rc = check(dst->call, dst->type, type, dst->len, min_len, len);
 
-	return rc ? rc : call_copy_out(dst->call, dst->uptr, src, SWI_MIN(dst->len, len), "data_uptr");
+	return rc ? rc
+		  : call_copy_out(dst->call, dst->uptr, src, SWI_MIN(dst->len, len), "data_uptr");
 }
 
 int __iommu_copy_struct_from_user_array(void *dst, const struct iommu_user_data_array *src,
@@ -72,7 +76,8 @@ static int copy_each(char *dst, size_t entry_size, const struct iommu_user_data_
 		if (src->entry_len > entry_size)
 			rc = check_rest(src->call, at + entry_size, src->entry_len - entry_size);
 		if (!rc)
-			rc = copy_in(src->call, dst + entry_size * i, at, src->entry_len, entry_size);
+			rc = copy_in(src->call, dst + entry_size * i, at, src->entry_len,
+				     entry_size);
 	}
 	return rc;
 }
@@ -82,9 +87,10 @@ int iommu_copy_struct_from_full_user_array(void *dst, size_t entry_size,
 {
 	if (src->type != type || !src->entry_num)
 		return swi_fail(((struct call *)src->call)->why, -EINVAL,
-				"%u entries of type %#x: the driver wants some of type %#x", src->entry_num,
-				src->type, type);
+				"%u entries of type %#x: the driver wants some of type %#x",
+				src->entry_num, src->type, type);
 	if (src->entry_len == entry_size)
-		return call_copy_in(src->call, dst, src->uptr, entry_size * src->entry_num, "data_uptr");
+		return call_copy_in(src->call, dst, src->uptr, entry_size * src->entry_num,
+				    "data_uptr");
 	return copy_each(dst, entry_size, src);
 }

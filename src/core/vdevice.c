@@ -183,7 +183,8 @@ static int create_locked(struct call *call, struct viommu *viommu, struct iommuf
 	if (idev->going)
 		return swi_fail(call->why, -ENOENT, "device %s is being unbound", idev->dev->name);
 	if (idev->vdev)
-		return swi_fail(call->why, -EEXIST, "device %s has a vDEVICE already", idev->dev->name);
+		return swi_fail(call->why, -EEXIST, "device %s has a vDEVICE already",
+				idev->dev->name);
 	if (size < sizeof(struct iommufd_vdevice) || (ops->vdevice_size && !ops->vdevice_init))
 		return swi_fail(call->why, -EOPNOTSUPP, "the driver (%s) makes no vDEVICEs",
 				viommu->driver->name);
@@ -223,8 +224,9 @@ static int alloc_for(struct call *call, struct viommu *viommu, struct iommufd_de
 	int rc;
 
 	if (viommu->driver != idev->dev->iommu)
-		return swi_fail(call->why, -EINVAL, "device %s is behind another IOMMU than vIOMMU %u",
-				idev->dev->name, viommu->obj.id);
+		return swi_fail(call->why, -EINVAL,
+				"device %s is behind another IOMMU than vIOMMU %u", idev->dev->name,
+				viommu->obj.id);
 	pthread_mutex_lock(&dg->lock);
 	rc = create_locked(call, viommu, idev, &vdev);
 	pthread_mutex_unlock(&dg->lock);

@@ -21,7 +21,7 @@
 
 struct vevent {
 	struct list entry;
-	size_t len; /* of data */
+	size_t len;			     /* of data */
 	struct iommufd_vevent_header header; /* followed by the data, as the user reads it */
 	uint8_t data[];
 };
@@ -90,7 +90,8 @@ static int report_locked(struct veventq *q, const void *data, size_t len)
 	return rc;
 }
 
-int iommufd_viommu_report_event(struct iommufd_viommu *pub, uint32_t type, const void *data, size_t len)
+int iommufd_viommu_report_event(struct iommufd_viommu *pub, uint32_t type, const void *data,
+				size_t len)
 {
 	struct viommu *viommu = viommu_of_pub(pub);
 	struct veventq *q;
@@ -111,7 +112,8 @@ int iommufd_viommu_report_event(struct iommufd_viommu *pub, uint32_t type, const
  * Takes the next event out: *ev, or the marker, whose header is in *marker then. False: there is none, or *rc says
  * that it does not fit into `room`.
  */
-static bool take_next(struct veventq *q, size_t room, struct vevent **ev, struct iommufd_vevent_header *marker)
+static bool take_next(struct veventq *q, size_t room, struct vevent **ev,
+		      struct iommufd_vevent_header *marker)
 {
 	bool took = false;
 
@@ -179,7 +181,8 @@ static ssize_t veventq_read(struct swiommu_file *file, struct swiommu_caller *ca
 		_Static_assert(offsetof(struct vevent, data) ==
 				       offsetof(struct vevent, header) + sizeof(marker),
 			       "event as the user reads it");
-		rc = caller->ops->copy_out(caller, uptr + done, ev ? (void *)&ev->header : &marker, len);
+		rc = caller->ops->copy_out(caller, uptr + done, ev ? (void *)&ev->header : &marker,
+					   len);
 		if (rc) {
 			put_back(q, ev, marker.sequence);
 			ev = NULL;
@@ -268,7 +271,9 @@ static int create(struct call *call, struct viommu *viommu)
 	else
 		list_add_tail(&viommu->veventqs, &q->entry);
 	pthread_mutex_unlock(&viommu->events_lock);
-	return rc ? rc : call_install_event_file(call, &q->file, &veventq_file_ops, &cmd->out_veventq_fd);
+	return rc ? rc
+		  : call_install_event_file(call, &q->file, &veventq_file_ops,
+					    &cmd->out_veventq_fd);
 }
 
 int veventq_cmd_alloc(struct call *call)
@@ -278,11 +283,11 @@ int veventq_cmd_alloc(struct call *call)
 	int rc;
 
 	if (cmd->flags || cmd->__reserved || cmd->type == IOMMU_VEVENTQ_TYPE_DEFAULT)
-		return swi_fail(call->why, -EOPNOTSUPP, "no flag is defined, and type %u is no queue",
-				cmd->type);
+		return swi_fail(call->why, -EOPNOTSUPP,
+				"no flag is defined, and type %u is no queue", cmd->type);
 	if (!cmd->veventq_depth || cmd->veventq_depth > DEPTH_MAX)
-		return swi_fail(call->why, -EINVAL, "depth %u is not from 1 to %u", cmd->veventq_depth,
-				DEPTH_MAX);
+		return swi_fail(call->why, -EINVAL, "depth %u is not from 1 to %u",
+				cmd->veventq_depth, DEPTH_MAX);
 	rc = obj_get(call->ctx, cmd->viommu_id, OBJ_VIOMMU, "viommu_id", call->why, &obj);
 	if (rc)
 		return rc;

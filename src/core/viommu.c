@@ -62,7 +62,8 @@ static int init(struct call *call)
 		.type = cmd->type, .uptr = cmd->data_uptr, .len = cmd->data_len, .call = call};
 	int rc;
 
-	rc = viommu->driver->viommu_init(viommu->pub, viommu->parent->domain, cmd->data_len ? &data : NULL);
+	rc = viommu->driver->viommu_init(viommu->pub, viommu->parent->domain,
+					 cmd->data_len ? &data : NULL);
 	if (rc)
 		return rc;
 	if (!viommu->pub->ops)
@@ -84,15 +85,16 @@ static int alloc_for(struct call *call, struct iommufd_device *idev)
 	if (drv->get_viommu_size && drv->viommu_init)
 		size = drv->get_viommu_size(idev->dev, cmd->type);
 	if (size < sizeof(struct iommufd_viommu))
-		return swi_fail(call->why, -EOPNOTSUPP, "the IOMMU of %s (%s) offers no vIOMMU of type %#x",
+		return swi_fail(call->why, -EOPNOTSUPP,
+				"the IOMMU of %s (%s) offers no vIOMMU of type %#x",
 				idev->dev->name, drv->name, cmd->type);
 	rc = obj_get(call->ctx, cmd->hwpt_id, OBJ_HWPT_PAGING, "hwpt_id", call->why, &obj);
 	if (rc)
 		return rc;
 	parent = hwpt_of(obj);
 	if (!parent->nest_parent || parent->driver != drv)
-		rc = swi_fail(call->why, -EINVAL, "HWPT %u was not made with NEST_PARENT for this IOMMU",
-			      obj->id);
+		rc = swi_fail(call->why, -EINVAL,
+			      "HWPT %u was not made with NEST_PARENT for this IOMMU", obj->id);
 	else
 		rc = create(call, idev, parent, size);
 	if (!rc)

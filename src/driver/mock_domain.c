@@ -45,10 +45,12 @@ static void iopf_disable(struct mock_device *mock, const struct iommu_domain *do
 
 static int check_dirty(const struct iommu_domain *domain, const struct device *dev)
 {
-	return domain->flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING && !dev->dirty_tracking ? -EINVAL : 0;
+	return domain->flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING && !dev->dirty_tracking ? -EINVAL
+										       : 0;
 }
 
-static int mock_attach_dev(struct iommu_domain *domain, struct device *dev, struct iommu_domain *old)
+static int mock_attach_dev(struct iommu_domain *domain, struct device *dev,
+			   struct iommu_domain *old)
 {
 	struct iommufd_viommu *viommu = viommu_under(domain);
 	struct mock_device *mock = mock_of_device(dev);
@@ -82,7 +84,8 @@ static int mock_set_dev_pasid(struct iommu_domain *domain, struct device *dev, u
 	if (rc)
 		return rc;
 	if (pasid == MOCK_FAILING_PASID) {
-		mock->failing_pasid_set = !mock->failing_pasid_set && domain->type != IOMMU_DOMAIN_BLOCKED;
+		mock->failing_pasid_set =
+			!mock->failing_pasid_set && domain->type != IOMMU_DOMAIN_BLOCKED;
 		if (!mock->failing_pasid_set && domain->type != IOMMU_DOMAIN_BLOCKED)
 			return -ENOMEM;
 	}
@@ -110,14 +113,16 @@ int mock_device_vevent(struct mock_device *mock)
 	pthread_mutex_lock(&mock->viommu_lock);
 	event.virt_id = mock->virt_id;
 	if (mock->viommu && mock->virt_id)
-		rc = iommufd_viommu_report_event(mock->viommu, MOCK_VEVENT_TYPE, &event, sizeof(event));
+		rc = iommufd_viommu_report_event(mock->viommu, MOCK_VEVENT_TYPE, &event,
+						 sizeof(event));
 	pthread_mutex_unlock(&mock->viommu_lock);
 	return rc;
 }
 
 /* ---- nested domains ----------------------------------------------------------------------------------- */
 
-static int invalidate_one(struct mock_nested *nested, const struct iommu_user_data_array *array, uint32_t i)
+static int invalidate_one(struct mock_nested *nested, const struct iommu_user_data_array *array,
+			  uint32_t i)
 {
 	struct mock_hwpt_invalidate inv;
 	int rc;
@@ -168,7 +173,8 @@ struct mock_nested *mock_nested_of(struct iommu_domain *domain)
 	return domain->ops == &nested_ops ? container_of(domain, struct mock_nested, domain) : NULL;
 }
 
-struct iommu_domain *mock_nested_create(struct iommufd_viommu *viommu, const struct iommu_user_data *data)
+struct iommu_domain *mock_nested_create(struct iommufd_viommu *viommu,
+					const struct iommu_user_data *data)
 {
 	struct mock_nested *nested;
 	struct mock_hwpt_data arg;

@@ -80,7 +80,8 @@ static int mock_cache_invalidate(struct iommufd_viommu *viommu, struct iommu_use
 	if (!invs)
 		return -ENOMEM;
 	array->entry_num = n;
-	rc = iommu_copy_struct_from_full_user_array(invs, sizeof(*invs), array, MOCK_VIOMMU_INVALIDATE_TYPE);
+	rc = iommu_copy_struct_from_full_user_array(invs, sizeof(*invs), array,
+						    MOCK_VIOMMU_INVALIDATE_TYPE);
 	while (!rc && i < n) {
 		rc = invalidate_one(viommu, &invs[i]);
 		i += !rc;

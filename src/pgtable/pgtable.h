@@ -129,7 +129,7 @@ uint64_t pgtable_choose_granule(uint64_t granules, uint64_t host);
  * -EADDRINUSE (ARM: -EEXIST): meets a leaf; -ENOMEM.
  *
  * An empty page of tables where a large leaf fits makes room for it; on ARM one with leaves does so
- * too, with its contents.
+ * too, with its contents, which a failure later on does not bring back.
  */
 int pgtable_map(struct pgtable *pt, iova_t iova, phys_t pa, uint64_t length, unsigned prot,
 		struct pgtable_gather *gather);

@@ -88,14 +88,16 @@ static inline long rm(struct rig *r, uint32_t id)
 
 static inline long replace(struct rig *r, struct mock *m, uint32_t pt)
 {
-	struct iommu_test_cmd cmd = {
-		.op = IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE, .id = m->stdev, .mock_domain_replace.pt_id = pt};
+	struct iommu_test_cmd cmd = {.op = IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE,
+				     .id = m->stdev,
+				     .mock_domain_replace.pt_id = pt};
 
 	return op(r, &cmd);
 }
 
-static inline long hwpt_alloc(struct rig *r, uint32_t dev, uint32_t pt, uint32_t flags, uint32_t fault,
-			      uint32_t type, const void *data, uint32_t len, uint32_t *out)
+static inline long hwpt_alloc(struct rig *r, uint32_t dev, uint32_t pt, uint32_t flags,
+			      uint32_t fault, uint32_t type, const void *data, uint32_t len,
+			      uint32_t *out)
 {
 	struct iommu_hwpt_alloc cmd = {.size = sizeof(cmd),
 				       .flags = flags,
@@ -107,8 +109,7 @@ static inline long hwpt_alloc(struct rig *r, uint32_t dev, uint32_t pt, uint32_t
 				       .fault_id = fault};
 	long rc = ioc(r, IOMMU_HWPT_ALLOC, &cmd);
 
-	if (!rc)
-		*out = cmd.out_hwpt_id;
+	*out = cmd.out_hwpt_id;
 	return rc;
 }
 
@@ -120,12 +121,15 @@ static inline uint32_t hwpt_new(struct rig *r, uint32_t dev, uint32_t flags, uin
 	return id;
 }
 
-static inline uint32_t nested_new(struct rig *r, uint32_t dev, uint32_t parent, uint32_t flags, uint32_t fault)
+static inline uint32_t nested_new(struct rig *r, uint32_t dev, uint32_t parent, uint32_t flags,
+				  uint32_t fault)
 {
 	struct mock_hwpt_data data = {.iotlb = 0xbadbeef};
 	uint32_t id = 0;
 
-	assert_rc(hwpt_alloc(r, dev, parent, flags, fault, MOCK_HWPT_DATA_TYPE, &data, sizeof(data), &id), 0);
+	assert_rc(hwpt_alloc(r, dev, parent, flags, fault, MOCK_HWPT_DATA_TYPE, &data, sizeof(data),
+			     &id),
+		  0);
 	return id;
 }
 
@@ -134,21 +138,17 @@ static inline long fault_alloc(struct rig *r, uint32_t *id, int *fd)
 	struct iommu_fault_alloc cmd = {.size = sizeof(cmd)};
 	long rc = ioc(r, IOMMU_FAULT_QUEUE_ALLOC, &cmd);
 
-	if (!rc) {
-		*id = cmd.out_fault_id;
-		*fd = cmd.out_fault_fd;
-	}
+	*id = cmd.out_fault_id;
+	*fd = rc ? -1 : (int)cmd.out_fault_fd;
 	return rc;
 }
 
 static inline void iopf(struct rig *r, uint32_t dev, uint32_t pasid, uint32_t grpid, uint64_t addr)
 {
-	struct iommu_test_cmd cmd = {.op = IOMMU_TEST_OP_TRIGGER_IOPF,
-				     .trigger_iopf = {.dev_id = dev,
-						      .pasid = pasid,
-						      .grpid = grpid,
-						      .perm = 3,
-						      .addr = addr}};
+	struct iommu_test_cmd cmd = {
+		.op = IOMMU_TEST_OP_TRIGGER_IOPF,
+		.trigger_iopf = {
+			.dev_id = dev, .pasid = pasid, .grpid = grpid, .perm = 3, .addr = addr}};
 
 	assert_rc(op(r, &cmd), 0);
 }
@@ -178,9 +178,11 @@ static inline void close_fd(struct rig *r, int fd)
 	swiommu_files_sweep(r->files);
 }
 
-static inline long pasid_op(struct rig *r, uint32_t what, struct mock *m, uint32_t pasid, uint32_t pt)
+static inline long pasid_op(struct rig *r, uint32_t what, struct mock *m, uint32_t pasid,
+			    uint32_t pt)
 {
-	struct iommu_test_cmd cmd = {.op = what, .id = m->stdev, .pasid = {.pasid = pasid, .pt_id = pt}};
+	struct iommu_test_cmd cmd = {
+		.op = what, .id = m->stdev, .pasid = {.pasid = pasid, .pt_id = pt}};
 
 	return op(r, &cmd);
 }

@@ -543,6 +543,33 @@ static void no_memory(void **state)
 	assert_int_equal(dirty_pages(rig, CLEAR), 1);
 }
 
+/* Reading makes do without memory; what fails before has read nothing. */
+static void no_memory_to_read(void **state)
+{
+	struct rig *rig = *state;
+	static unsigned char bitmap[PAGES * PAGE / 8];
+	unsigned int nth, failed = 0;
+	bool armed = true;
+	long rc;
+
+	for (nth = 1; armed; nth++) {
+		memset(bitmap, 0, sizeof(bitmap));
+		write_to(rig, BASE, 1);
+		write_to(rig, BASE + 63 * PAGE, 1);
+		swi_alloc_fail_nth(nth);
+		rc = get(rig, rig->hwpt[0], CLEAR, BASE, 64 * PAGE, 1, bitmap);
+		armed = !swi_alloc_fail_nth(0);
+		failed += !!rc;
+		assert_int_equal(dirty_pages(rig, CLEAR), rc ? 1 | 1ull << 63 : 0);
+		for (unsigned int i = 0; i < 64 * PAGE / 8; i++)
+			assert_int_equal(bitmap[i],
+					 !rc && (i < PAGE / 8 || i >= 63 * PAGE / 8) ? 0xff : 0);
+	}
+	print_message("%u of %u failures were of the call\n", failed, nth - 2);
+	assert_true(failed >= 2);
+	assert_int_equal(nth - 2, failed + 1); /* the one that did no harm is the memory */
+}
+
 /* ---- concurrency --------------------------------------------------------------------------------- */
 
 #define WRITERS 2
@@ -756,6 +783,7 @@ int main(void)
 		TEST(large_entries),
 		cmocka_unit_test(cut_mappings),
 		TEST(no_memory),
+		TEST(no_memory_to_read),
 		TEST(no_write_is_lost),
 	};
 

@@ -79,7 +79,8 @@ static void binding(void **state)
 	/* Without the flag the ID is not looked at; with it, nothing is left behind. */
 	assert_rc(hwpt_alloc(r, m.idev, r->ioas, FAULT, 999, 0, NULL, 0, &id), -ENOENT);
 	assert_rc(hwpt_alloc(r, m.idev, r->ioas, FAULT, r->ioas, 0, NULL, 0, &id), -ENOENT);
-	assert_rc(hwpt_alloc(r, m.idev, r->ioas, FAULT | IOMMU_HWPT_ALLOC_NEST_PARENT, 999, 0, NULL, 0, &id),
+	assert_rc(hwpt_alloc(r, m.idev, r->ioas, FAULT | IOMMU_HWPT_ALLOC_NEST_PARENT, 999, 0, NULL,
+			     0, &id),
 		  -EOPNOTSUPP);
 	after = hwpt_new(r, m.idev, 0, 0);
 	assert_int_equal(after, before + 1);
@@ -170,7 +171,8 @@ static void nobody_takes_it(void **state)
 	assert_rc(p_attach(r, &s.m, 4, s.hwpt), 0);
 	iopf(r, s.m.idev, 4, 1, 0);
 	assert_rc(rd(r, s.fd, &got, 40), 40);
-	assert_int_equal(got.flags, IOMMU_PGFAULT_FLAGS_LAST_PAGE | IOMMU_PGFAULT_FLAGS_PASID_VALID);
+	assert_int_equal(got.flags,
+			 IOMMU_PGFAULT_FLAGS_LAST_PAGE | IOMMU_PGFAULT_FLAGS_PASID_VALID);
 	assert_int_equal(got.pasid, 4);
 	/* Detaching the PASID answers its own only. */
 	iopf(r, s.m.idev, 0, 9, 0);
@@ -368,8 +370,15 @@ static void answered_once(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(queue_of_its_own), T(failed_response), T(binding), T(round_trip), T(replaced_is_answered),
-		T(nobody_takes_it), T(alive_without_context), T(groups), T(answered_once),
+		T(queue_of_its_own),
+		T(failed_response),
+		T(binding),
+		T(round_trip),
+		T(replaced_is_answered),
+		T(nobody_takes_it),
+		T(alive_without_context),
+		T(groups),
+		T(answered_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,7 +4,8 @@
 
 #define NEST IOMMU_HWPT_ALLOC_NEST_PARENT
 
-static long invalidate(struct rig *r, uint32_t id, uint32_t type, const void *data, uint32_t len, uint32_t *n)
+static long invalidate(struct rig *r, uint32_t id, uint32_t type, const void *data, uint32_t len,
+		       uint32_t *n)
 {
 	struct iommu_hwpt_invalidate cmd = {.size = sizeof(cmd),
 					    .hwpt_id = id,
@@ -20,8 +21,9 @@ static long invalidate(struct rig *r, uint32_t id, uint32_t type, const void *da
 
 static long iotlb(struct rig *r, uint32_t hwpt, uint32_t i, uint32_t want)
 {
-	struct iommu_test_cmd cmd = {
-		.op = IOMMU_TEST_OP_MD_CHECK_IOTLB, .id = hwpt, .check_iotlb = {.id = i, .iotlb = want}};
+	struct iommu_test_cmd cmd = {.op = IOMMU_TEST_OP_MD_CHECK_IOTLB,
+				     .id = hwpt,
+				     .check_iotlb = {.id = i, .iotlb = want}};
 
 	return op(r, &cmd);
 }
@@ -59,8 +61,8 @@ static void making(void **state)
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		long rc = hwpt_alloc(r, rows[i].dev, rows[i].pt, rows[i].flags, rows[i].fault, rows[i].type,
-				     rows[i].data, rows[i].len, &id);
+		long rc = hwpt_alloc(r, rows[i].dev, rows[i].pt, rows[i].flags, rows[i].fault,
+				     rows[i].type, rows[i].data, rows[i].len, &id);
 
 		if (rc != rows[i].rc)
 			fail_msg("row %zu gives %ld, not %ld", i, rc, rows[i].rc);
@@ -77,7 +79,8 @@ static void attaching(void **state)
 {
 	struct rig *r = *state;
 	struct mock m = mock_add(r, r->ioas, 0);
-	uint32_t parent = hwpt_new(r, m.idev, NEST, 0), nested = nested_new(r, m.idev, parent, 0, 0);
+	uint32_t parent = hwpt_new(r, m.idev, NEST, 0),
+		 nested = nested_new(r, m.idev, parent, 0, 0);
 	uint32_t dirty = hwpt_new(r, m.idev, IOMMU_HWPT_ALLOC_DIRTY_TRACKING, 0);
 	struct mock none = mock_add(r, r->ioas, MOCK_FLAGS_DEVICE_NO_DIRTY);
 
@@ -96,7 +99,8 @@ static void invalidating(void **state)
 {
 	struct rig *r = *state;
 	struct mock m = mock_add(r, r->ioas, 0);
-	uint32_t parent = hwpt_new(r, m.idev, NEST, 0), nested = nested_new(r, m.idev, parent, 0, 0);
+	uint32_t parent = hwpt_new(r, m.idev, NEST, 0),
+		 nested = nested_new(r, m.idev, parent, 0, 0);
 	const uint32_t type = MOCK_HWPT_INVALIDATE_TYPE;
 	struct mock_hwpt_invalidate inv[3] = {{0, 1}, {0, 9}, {2, 0}};
 	char *edge = memory(2);
@@ -108,11 +112,11 @@ static void invalidating(void **state)
 		assert_rc(iotlb(r, nested, i, 0xbadbeef), 0);
 	assert_rc(iotlb(r, nested, 4, 0xbadbeef), -EINVAL);
 	assert_rc(iotlb(r, parent, 0, 0xbadbeef), -ENOENT);
-#define INV(id, type, data, len, count, rc, done)                              \
-	do {                                                                   \
-		n = count;                                                     \
-		assert_rc(invalidate(r, id, type, data, len, &n), rc);         \
-		assert_int_equal(n, done);                                     \
+#define INV(id, type, data, len, count, rc, done)                      \
+	do {                                                           \
+		n = count;                                             \
+		assert_rc(invalidate(r, id, type, data, len, &n), rc); \
+		assert_int_equal(n, done);                             \
 	} while (0)
 	INV(nested, type, NULL, 0, 0, 0, 0);
 	INV(nested, type, NULL, 1u << 30, 0, 0, 0);
@@ -166,7 +170,8 @@ static void pasid_faults(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {T(making), T(attaching), T(invalidating), T(pasid_faults)};
+	const struct CMUnitTest tests[] = {T(making), T(attaching), T(invalidating),
+					   T(pasid_faults)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

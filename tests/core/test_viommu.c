@@ -9,8 +9,8 @@ struct scene {
 	uint32_t parent, viommu;
 };
 
-static long viommu_alloc(struct rig *r, uint32_t dev, uint32_t hwpt, uint32_t type, void *data, uint32_t len,
-			 uint32_t *out)
+static long viommu_alloc(struct rig *r, uint32_t dev, uint32_t hwpt, uint32_t type, void *data,
+			 uint32_t len, uint32_t *out)
 {
 	struct iommu_viommu_alloc cmd = {.size = sizeof(cmd),
 					 .type = type,
@@ -21,8 +21,7 @@ static long viommu_alloc(struct rig *r, uint32_t dev, uint32_t hwpt, uint32_t ty
 					 .data_uptr = (uintptr_t)data};
 	long rc = ioc(r, IOMMU_VIOMMU_ALLOC, &cmd);
 
-	if (!rc)
-		*out = cmd.out_viommu_id;
+	*out = cmd.out_viommu_id;
 	return rc;
 }
 
@@ -32,8 +31,7 @@ static long vdevice(struct rig *r, uint32_t viommu, uint32_t dev, uint64_t virt_
 		.size = sizeof(cmd), .viommu_id = viommu, .dev_id = dev, .virt_id = virt_id};
 	long rc = ioc(r, IOMMU_VDEVICE_ALLOC, &cmd);
 
-	if (!rc)
-		*out = cmd.out_vdevice_id;
+	*out = cmd.out_vdevice_id;
 	return rc;
 }
 
@@ -77,7 +75,8 @@ static void making(void **state)
 	assert_rc(rm(r, s.parent), -EBUSY);
 }
 
-static long map_region(struct rig *r, uint64_t length, int prot, int flags, uint64_t offset, void **at)
+static long map_region(struct rig *r, uint64_t length, int prot, int flags, uint64_t offset,
+		       void **at)
 {
 	int fd;
 	long rc = swiommu_mmap(r->ctx, &r->caller, length, prot, flags, offset, &fd);
@@ -178,22 +177,22 @@ static void failed_response(void **state)
 
 /* ---- events ----------------------------------------------------------------------------------------- */
 
-static long veventq(struct rig *r, uint32_t viommu, uint32_t type, uint32_t depth, uint32_t *id, int *fd)
+static long veventq(struct rig *r, uint32_t viommu, uint32_t type, uint32_t depth, uint32_t *id,
+		    int *fd)
 {
 	struct iommu_veventq_alloc cmd = {
 		.size = sizeof(cmd), .viommu_id = viommu, .type = type, .veventq_depth = depth};
 	long rc = ioc(r, IOMMU_VEVENTQ_ALLOC, &cmd);
 
-	if (!rc) {
-		*id = cmd.out_veventq_id;
-		*fd = cmd.out_veventq_fd;
-	}
+	*id = cmd.out_veventq_id;
+	*fd = rc ? -1 : (int)cmd.out_veventq_fd;
 	return rc;
 }
 
 static long trigger(struct rig *r, uint32_t dev)
 {
-	struct iommu_test_cmd cmd = {.op = IOMMU_TEST_OP_TRIGGER_VEVENT, .trigger_vevent.dev_id = dev};
+	struct iommu_test_cmd cmd = {.op = IOMMU_TEST_OP_TRIGGER_VEVENT,
+				     .trigger_vevent.dev_id = dev};
 
 	return op(r, &cmd);
 }
@@ -268,8 +267,9 @@ static void events(void **state)
 
 static long cache(struct rig *r, uint32_t dev, uint32_t i, uint32_t want)
 {
-	struct iommu_test_cmd cmd = {
-		.op = IOMMU_TEST_OP_DEV_CHECK_CACHE, .id = dev, .check_dev_cache = {.id = i, .cache = want}};
+	struct iommu_test_cmd cmd = {.op = IOMMU_TEST_OP_DEV_CHECK_CACHE,
+				     .id = dev,
+				     .check_dev_cache = {.id = i, .cache = want}};
 
 	return op(r, &cmd);
 }
@@ -325,7 +325,8 @@ static void caches(void **state)
 
 /* ---- HW queues --------------------------------------------------------------------------------------- */
 
-static long hw_queue(struct rig *r, uint32_t viommu, uint32_t index, uint64_t iova, uint64_t len, uint32_t *out)
+static long hw_queue(struct rig *r, uint32_t viommu, uint32_t index, uint64_t iova, uint64_t len,
+		     uint32_t *out)
 {
 	struct iommu_hw_queue_alloc cmd = {.size = sizeof(cmd),
 					   .viommu_id = viommu,
@@ -335,8 +336,7 @@ static long hw_queue(struct rig *r, uint32_t viommu, uint32_t index, uint64_t io
 					   .length = len};
 	long rc = ioc(r, IOMMU_HW_QUEUE_ALLOC, &cmd);
 
-	if (!rc)
-		*out = cmd.out_hw_queue_id;
+	*out = cmd.out_hw_queue_id;
 	return rc;
 }
 
@@ -391,7 +391,7 @@ static void hw_queues(void **state)
 #define ROUNDS 300
 
 struct race {
-	struct rig *r;
+	struct iommufd_ctx *ctx;
 	uint32_t viommu, idev;
 	_Atomic uint32_t vdev;
 	_Atomic bool stop;
@@ -400,9 +400,10 @@ struct race {
 static void *maker(void *arg)
 {
 	struct race *race = arg;
-	struct rig mine = *race->r;
+	struct rig mine = {.ctx = race->ctx};
 	uint32_t id;
 
+	swiommu_caller_local(&mine.caller);
 	while (!race->stop)
 		if (!vdevice(&mine, race->viommu, race->idev, 7, &id))
 			race->vdev = id;
@@ -412,8 +413,9 @@ static void *maker(void *arg)
 static void *destroyer(void *arg)
 {
 	struct race *race = arg;
-	struct rig mine = *race->r;
+	struct rig mine = {.ctx = race->ctx};
 
+	swiommu_caller_local(&mine.caller);
 	while (!race->stop)
 		rm(&mine, race->vdev);
 	return NULL;
@@ -424,7 +426,7 @@ static void unbinding(void **state)
 {
 	struct rig *r = *state;
 	struct scene s;
-	struct race race = {.r = r};
+	struct race race = {.ctx = r->ctx};
 	pthread_t threads[2];
 
 	scene_init(r, &s);
@@ -453,8 +455,8 @@ static void unbinding(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(making), T(regions), T(vdevices), T(failed_response), T(events),
-		T(caches), T(hw_queues), T(unbinding),
+		T(making), T(regions), T(vdevices),  T(failed_response),
+		T(events), T(caches),  T(hw_queues), T(unbinding),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -300,6 +300,21 @@ static void unmap_rules(void **state)
 	}
 }
 
+/* ARM: a block that took a full table's place counts once, so that a hole further on is noticed. */
+static void block_over_full_table(void **state)
+{
+	struct pgtable_config config = CONFIG(arm_lpae_s1, 48, 48, .top_level = 0);
+	uint64_t block = 2 * MIB, done;
+	struct pgtable *pt;
+
+	(void)state;
+	assert_int_equal(pgtable_create(&config, &pt), 0);
+	assert_int_equal(pgtable_map_pages(pt, 0, 0, 4 * KIB, 512, RW, &done, NULL), 0);
+	assert_int_equal(pgtable_map_pages(pt, 0, 0, block, 511, RW, &done, NULL), 0);
+	assert_int_equal(pgtable_unmap_pages(pt, 0, block, 512, NULL), 511 * block);
+	pgtable_destroy(pt);
+}
+
 /* Tables go when what they can map is unmapped at once, and memory is used again. */
 static void tables_go(void **state)
 {
@@ -519,12 +534,19 @@ static void failed_allocations(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(creation),	    cmocka_unit_test(widths),
-		cmocka_unit_test(sign_extension),   cmocka_unit_test(map_errors),
-		cmocka_unit_test(writable_only),    cmocka_unit_test(occupied),
-		cmocka_unit_test(large_over_table), cmocka_unit_test(unmap_rules),
-		cmocka_unit_test(tables_go),	    cmocka_unit_test(dirty_rules),
-		cmocka_unit_test(dirty_and_growth), cmocka_unit_test(failed_allocations),
+		cmocka_unit_test(creation),
+		cmocka_unit_test(widths),
+		cmocka_unit_test(sign_extension),
+		cmocka_unit_test(map_errors),
+		cmocka_unit_test(writable_only),
+		cmocka_unit_test(occupied),
+		cmocka_unit_test(large_over_table),
+		cmocka_unit_test(unmap_rules),
+		cmocka_unit_test(block_over_full_table),
+		cmocka_unit_test(tables_go),
+		cmocka_unit_test(dirty_rules),
+		cmocka_unit_test(dirty_and_growth),
+		cmocka_unit_test(failed_allocations),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

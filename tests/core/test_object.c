@@ -18,7 +18,7 @@ static void thing_destroy(struct obj *obj)
 }
 
 static const struct obj_ops thing_ops = {
-	.type = OBJ_DEVICE,
+	.type = OBJ_HWPT_PAGING,
 	.name = "thing",
 	.size = sizeof(struct thing),
 	.destroy = thing_destroy,
@@ -95,7 +95,7 @@ static void found_by_its_type(void **state)
 	assert_rc(obj_get(ctx, 1, OBJ_IOAS, "some_id", &why, &got), -ENOENT);
 	assert_non_null(strstr(why.text, "some_id"));
 	assert_non_null(strstr(why.text, "thing"));
-	assert_rc(obj_get(ctx, 1, OBJ_DEVICE, "id", NULL, &got), 0);
+	assert_rc(obj_get(ctx, 1, OBJ_HWPT_PAGING, "id", NULL, &got), 0);
 	assert_ptr_equal(got, obj);
 	obj_put(got);
 	assert_rc(obj_get(ctx, 1, OBJ_ANY, "id", NULL, &got), 0);
@@ -222,10 +222,10 @@ static void for_each_holds_and_stops(void **state)
 	for (uint32_t i = 3; i < 8; i++)
 		publish(ctx, i, NULL);
 	seen = 0;
-	assert_true(obj_for_each(ctx, OBJ_DEVICE, count_until_three, NULL));
+	assert_true(obj_for_each(ctx, OBJ_HWPT_PAGING, count_until_three, NULL));
 	assert_int_equal(seen, 3);
 	seen = 100;
-	assert_false(obj_for_each(ctx, OBJ_DEVICE, count_until_three, NULL));
+	assert_false(obj_for_each(ctx, OBJ_HWPT_PAGING, count_until_three, NULL));
 	assert_int_equal(seen, 106);
 	assert_false(obj_for_each(ctx, OBJ_IOAS, count_until_three, NULL));
 	assert_int_equal(seen, 106);
@@ -243,7 +243,7 @@ static void child_destroy(struct obj *obj)
 /* The end of a context: dependents first, whatever the order of the IDs. */
 static void release_takes_dependents_first(void **state)
 {
-	static const struct obj_ops child_ops = {.type = OBJ_DEVICE,
+	static const struct obj_ops child_ops = {.type = OBJ_HWPT_PAGING,
 						 .name = "child",
 						 .size = sizeof(struct thing),
 						 .destroy = child_destroy};

@@ -161,19 +161,13 @@ static int map_query(void)
 
 static int map_files(void)
 {
-	pid_t pid = sleeper();
 	char path[100];
 	void *p = mmap(NULL, 4096, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	int fd, rc = 0;
 
-	if (pid < 0 || p == MAP_FAILED)
+	if (p == MAP_FAILED)
 		return -errno;
 	snprintf(path, sizeof(path), "/proc/self/map_files/%lx-%lx", (long)p, (long)p + 4096);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		rc = -errno;
-	kill(pid, SIGKILL);
-	return rc;
+	return open(path, O_RDONLY | O_CLOEXEC) < 0 ? -errno : 0;
 }
 
 static const struct check checks[] = {
@@ -232,8 +226,20 @@ static int try_check(const struct check *c)
 	return rc;
 }
 
+/* How memory that is mapped for DMA is held, which depends on what is allowed here. */
+static void tell_pins(bool have_map_files)
+{
+	puts("How memory stays there for DMA when the program unmaps it, execs or exits:");
+	puts("  memfd, tmpfs, hugetlb  kept: swiommu maps the file as well");
+	printf("  shared anonymous       %s\n",
+	       have_map_files ? "kept: swiommu maps it as well (map_files)"
+			      : "not kept: reached in the program's address space (no map_files)");
+	puts("  private                not kept: reached in the program's address space");
+}
+
 int cmd_doctor(int argc, char **argv)
 {
+	bool have_map_files = false;
 	struct utsname u;
 	unsigned int missing = 0;
 	int rc;
@@ -247,6 +253,7 @@ int cmd_doctor(int argc, char **argv)
 		const struct check *c = &checks[i];
 
 		rc = try_check(c);
+		have_map_files |= !rc && c->run == map_files;
 		if (!rc) {
 			printf("ok       %s\n", c->what);
 			continue;
@@ -256,6 +263,7 @@ int cmd_doctor(int argc, char **argv)
 		       c->need == REQUIRED ? "MISSING" : "absent ", c->what, strerror(-rc),
 		       c->without, c->remedy);
 	}
+	tell_pins(have_map_files);
 	puts(missing ? "swiommu run cannot work here; the library still can."
 		     : "swiommu run works here.");
 	return missing ? 1 : 0;

@@ -45,8 +45,7 @@ static void *must(void *p)
 	return p;
 }
 
-/* ---- fixtures ----------------------------------------------------------------------------------
- */
+/* ---- fixtures -------------------------------------------------------------------------------- */
 
 static struct iova_map *make_map(void)
 {
@@ -136,8 +135,7 @@ static void destroy_map(struct iova_map *map)
 	iova_map_destroy(map);
 }
 
-/* ---- baselines ---------------------------------------------------------------------------------
- */
+/* ---- baselines ------------------------------------------------------------------------------- */
 
 /* A dependent load that hits L1. */
 static double l1_load(void)
@@ -224,8 +222,7 @@ static inline struct iova_area *bisect_moves(const struct sorted *s, iova_t iova
 	return iova >= base->first && iova <= base->last ? base->area : NULL;
 }
 
-/* ---- translate ---------------------------------------------------------------------------------
- */
+/* ---- translate ------------------------------------------------------------------------------- */
 
 enum { PROBES = 1 << 16 };
 
@@ -439,8 +436,7 @@ static void bench_random(void)
 	bench_translate_random(1000000, "1M", "190", "36", false);
 }
 
-/* ---- map and unmap -----------------------------------------------------------------------------
- */
+/* ---- map and unmap --------------------------------------------------------------------------- */
 
 enum { GROUP = 64 };
 
@@ -529,8 +525,7 @@ static void bench_map(void)
 	bench_map_at(100000, "100k", true, "450 ns", "120 ns");
 }
 
-/* ---- automatic IOVA ----------------------------------------------------------------------------
- */
+/* ---- automatic IOVA -------------------------------------------------------------------------- */
 
 static double place_group(struct mapping *m, uint64_t length)
 {
@@ -610,8 +605,7 @@ static void bench_place(void)
 	bench_place_behind(true, 16 * PAGE);
 }
 
-/* ---- moving bytes ------------------------------------------------------------------------------
- */
+/* ---- moving bytes ---------------------------------------------------------------------------- */
 
 static bool rw(struct iova_reader *r, struct iova_map *map, iova_t iova, char *to, size_t length)
 {
@@ -690,8 +684,7 @@ static void bench_rw(void)
 	free(to);
 }
 
-/* ---- several threads ---------------------------------------------------------------------------
- */
+/* ---- several threads ------------------------------------------------------------------------- */
 
 enum { HOT_PAGES = 64 };
 
@@ -933,8 +926,7 @@ static void bench_threads(void)
 	free(crew.memory);
 }
 
-/* ---- main --------------------------------------------------------------------------------------
- */
+/* ---- main ------------------------------------------------------------------------------------ */
 
 static const struct {
 	const char *name;

@@ -37,8 +37,7 @@ static void finish(const struct row *row)
 		cfg.missed = true;
 }
 
-/* ---- baselines ---------------------------------------------------------------------------------
- */
+/* ---- baselines ------------------------------------------------------------------------------- */
 
 static double malloc_pair(unsigned n)
 {
@@ -94,8 +93,7 @@ static double bitmap_exchange(_Atomic(uint64_t) *bitmap, unsigned n)
 	return (now_ns() - start) / n;
 }
 
-/* ---- mapping -----------------------------------------------------------------------------------
- */
+/* ---- mapping --------------------------------------------------------------------------------- */
 
 struct shape {
 	const char *name;
@@ -204,8 +202,7 @@ static void bench_shape(const struct pgtable_config *config, const struct shape 
 	free((void *)table);
 }
 
-/* ---- looking up, dirty -------------------------------------------------------------------------
- */
+/* ---- looking up, dirty ----------------------------------------------------------------------- */
 
 static void count(void *data, iova_t iova, uint64_t length)
 {

@@ -44,9 +44,9 @@ struct iommu_driver {
 	const char *name;
 	uint64_t pgsize_bitmap; /* bit n: pages of 2^n bytes; the smallest is at most 4096 */
 	uint64_t aperture_first, aperture_last; /* IOVAs its page tables can hold */
-	uint32_t hwpt_flags; /* IOMMU_HWPT_ALLOC_... that its page tables can be made with */
+	uint32_t hwpt_flags;	 /* IOMMU_HWPT_ALLOC_... that its page tables can be made with */
 	bool enforces_coherency; /* DMA always snoops caches: VFIO_DMA_CC_IOMMU */
-	const struct iommu_resv_region *resv;	/* reserved for every device, e.g. an MSI window */
+	const struct iommu_resv_region *resv; /* reserved for every device, e.g. an MSI window */
 	unsigned int nr_resv;
 	/*
 	 * What IOMMU_GET_HW_INFO tells of the device's IOMMU: a struct in `data` (IOMMU_DRIVER_HW_INFO_MAX bytes), whose length
@@ -70,7 +70,8 @@ struct iommu_driver {
 	 * IOMMU_HWPT_ALLOC only PASID can be set. ERR_PTR(-errno) on failure.
 	 */
 	struct iommu_domain *(*domain_alloc_nested)(struct device *dev, struct iommu_domain *parent,
-						    uint32_t flags, const struct iommu_user_data *data);
+						    uint32_t flags,
+						    const struct iommu_user_data *data);
 	/* Requests with a PASID that has no attachment go to a nested domain of the whole device. */
 	bool user_pasid_table;
 	/* The answer to a page request, once for each group that was reported. Must not call back. */
@@ -117,8 +118,9 @@ struct device {
 	 * such. The engine does the recording, in units of the entries that a page table of the driver would have.
 	 */
 	bool dirty_tracking;
-	uint32_t max_pasids; /* PASIDs that it can tag its requests with are below this; 0: it has none */
-	void *engine; /* the engine's while it is bound; NULL at first */
+	uint32_t
+		max_pasids; /* PASIDs that it can tag its requests with are below this; 0: it has none */
+	void *engine;	    /* the engine's while it is bound; NULL at first */
 };
 
 /* ---- domains ------------------------------------------------------------------------------------ */
@@ -144,11 +146,13 @@ struct iommu_user_data_array;
  * failure it stays there. -EINVAL: does not fit this device, so that another domain is tried.
  */
 struct iommu_domain_ops {
-	int (*attach_dev)(struct iommu_domain *domain, struct device *dev, struct iommu_domain *old);
+	int (*attach_dev)(struct iommu_domain *domain, struct device *dev,
+			  struct iommu_domain *old);
 	int (*set_dev_pasid)(struct iommu_domain *domain, struct device *dev, uint32_t pasid,
 			     struct iommu_domain *old);
 	/* IOMMU_HWPT_INVALIDATE on a nested domain: stops at the first bad entry, entry_num becomes how many were done. */
-	int (*cache_invalidate_user)(struct iommu_domain *domain, struct iommu_user_data_array *array);
+	int (*cache_invalidate_user)(struct iommu_domain *domain,
+				     struct iommu_user_data_array *array);
 	void (*free)(struct iommu_domain *domain); /* of nested ones */
 };
 
@@ -190,14 +194,14 @@ int iommu_copy_struct_from_full_user_array(void *dst, size_t entry_size,
 					   const struct iommu_user_data_array *src, uint32_t type);
 
 #define __IOMMU_END_OF(type, member) (offsetof(type, member) + sizeof(((type *)0)->member))
-#define iommu_copy_struct_from_user(dst, src, type, min_last)                     \
-	__iommu_copy_struct_from_user(dst, src, type,                             \
-				      __IOMMU_END_OF(__typeof__(*(dst)), min_last), sizeof(*(dst)))
-#define iommu_copy_struct_to_user(dst, src, type, min_last)                       \
-	__iommu_copy_struct_to_user(dst, src, type,                               \
-				    __IOMMU_END_OF(__typeof__(*(src)), min_last), sizeof(*(src)))
-#define iommu_copy_struct_from_user_array(dst, src, type, index, min_last)        \
-	__iommu_copy_struct_from_user_array(dst, src, type, index,                \
+#define iommu_copy_struct_from_user(dst, src, type, min_last) \
+	__iommu_copy_struct_from_user(                        \
+		dst, src, type, __IOMMU_END_OF(__typeof__(*(dst)), min_last), sizeof(*(dst)))
+#define iommu_copy_struct_to_user(dst, src, type, min_last)                                       \
+	__iommu_copy_struct_to_user(dst, src, type, __IOMMU_END_OF(__typeof__(*(src)), min_last), \
+				    sizeof(*(src)))
+#define iommu_copy_struct_from_user_array(dst, src, type, index, min_last)                \
+	__iommu_copy_struct_from_user_array(dst, src, type, index,                        \
 					    __IOMMU_END_OF(__typeof__(*(dst)), min_last), \
 					    sizeof(*(dst)))
 

@@ -69,7 +69,8 @@ struct iommufd_device;
  * reference on the context. Errors as ERR_PTR: -EPERM the group is owned by another context, -ENODEV
  * no group, -EINVAL no IOMMU driver, -ENOMEM, -EBUSY no free ID.
  */
-struct iommufd_device *iommufd_device_bind(struct iommufd_ctx *ictx, struct device *dev, uint32_t *id);
+struct iommufd_device *iommufd_device_bind(struct iommufd_ctx *ictx, struct device *dev,
+					   uint32_t *id);
 /* Undoes bind. All attachments must have been detached and all DMA handles closed. */
 void iommufd_device_unbind(struct iommufd_device *idev);
 
@@ -136,8 +137,9 @@ enum {
  * `data` are the driver's and must stay until iommufd_access_destroy() has returned. ERR_PTR: -EINVAL no
  * ops, -ENOMEM, -EBUSY no free ID.
  */
-struct iommufd_access *iommufd_access_create(struct iommufd_ctx *ictx, const struct iommufd_access_ops *ops,
-					     void *data, uint32_t *id);
+struct iommufd_access *iommufd_access_create(struct iommufd_ctx *ictx,
+					     const struct iommufd_access_ops *ops, void *data,
+					     uint32_t *id);
 /*
  * Waits for unmap callbacks in progress, detaches if it is attached, and frees the access. No callback runs
  * afterwards. All other calls on it must have returned.
@@ -186,10 +188,11 @@ static inline void *page_address(const struct page *page)
  * -ENOENT not attached, or not mapped up to the end; -EPERM the mapping forbids it; -EFAULT,
  * -ENOMEM. On failure nothing is pinned.
  */
-int iommufd_access_pin_pages(struct iommufd_access *access, unsigned long iova, unsigned long length,
-			     struct page **out_pages, unsigned int flags);
+int iommufd_access_pin_pages(struct iommufd_access *access, unsigned long iova,
+			     unsigned long length, struct page **out_pages, unsigned int flags);
 /* Undoes one pin of exactly these values. What was never pinned is left alone, with a line in the log. */
-void iommufd_access_unpin_pages(struct iommufd_access *access, unsigned long iova, unsigned long length);
+void iommufd_access_unpin_pages(struct iommufd_access *access, unsigned long iova,
+				unsigned long length);
 
 /*
  * Moves bytes between `data` and [iova, iova+length), of any alignment, over any number of mappings. May block.

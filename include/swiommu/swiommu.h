@@ -33,8 +33,8 @@ struct swiommu_fault {
 	uint64_t iova;	    /* first address that could not be translated or accessed */
 	size_t length;	    /* bytes of the access from there on */
 	bool write;	    /* true: the device wanted to write memory */
-	int error;	    /* -ENOENT not mapped, -EPERM no permission, -ENXIO not attached, -EFAULT lost memory */
-	char nearest[128];  /* "nearest mapping ..." in words, for -ENOENT and -EPERM; else "" */
+	int error; /* -ENOENT not mapped, -EPERM no permission, -ENXIO not attached, -EFAULT lost memory */
+	char nearest[128]; /* "nearest mapping ..." in words, for -ENOENT and -EPERM; else "" */
 };
 
 /* Severity of a line given to swiommu_hooks.log. */
@@ -84,7 +84,8 @@ void swiommu_accounts_put(struct mem_accounts *accounts);
  * What has been charged to process `pid`, in pages: what the kernel would show as VmPin, and as VmLck beyond what
  * the process has locked by itself. Zeroes if it has mapped nothing. -ESRCH: no such process.
  */
-int swiommu_accounts_usage(struct mem_accounts *accounts, pid_t pid, uint64_t *pinned, uint64_t *locked);
+int swiommu_accounts_usage(struct mem_accounts *accounts, pid_t pid, uint64_t *pinned,
+			   uint64_t *locked);
 
 /*
  * The test ABI: IOMMU_TEST_CMD, as a kernel built for testing has it, with mock devices behind a mock
@@ -133,7 +134,8 @@ struct swiommu_caller_ops {
 
 struct swiommu_caller {
 	const struct swiommu_caller_ops *ops;
-	struct swiommu_files *files; /* the files that the engine has given out; NULL: it cannot give any */
+	struct swiommu_files
+		*files; /* the files that the engine has given out; NULL: it cannot give any */
 	/*
 	 * After a failed call: why, in one line of words ("" = nothing known beyond the errno). The
 	 * engine clears it when a call begins.
@@ -169,7 +171,8 @@ struct swiommu_file_ops {
 	 * negative errno. Files with `read` can be polled (swiommu_file_signal()): for input while they are
 	 * signalled, for output always if they have `write`, else never.
 	 */
-	ssize_t (*read)(struct swiommu_file *file, struct swiommu_caller *caller, uint64_t uptr, size_t count);
+	ssize_t (*read)(struct swiommu_file *file, struct swiommu_caller *caller, uint64_t uptr,
+			size_t count);
 	ssize_t (*write)(struct swiommu_file *file, struct swiommu_caller *caller, uint64_t uptr,
 			 size_t count);
 };
@@ -177,11 +180,13 @@ struct swiommu_file_ops {
 /* To be embedded in what the file is. */
 struct swiommu_file {
 	const struct swiommu_file_ops *ops;
-	unsigned int refs; /* counted by the functions below, atomically; not an _Atomic for C++'s sake */
+	unsigned int
+		refs; /* counted by the functions below, atomically; not an _Atomic for C++'s sake */
 	int signal_fd; /* our end of a file that can be polled; -1: not installed */
 };
 
-void swiommu_file_init(struct swiommu_file *file, const struct swiommu_file_ops *ops); /* one reference */
+void swiommu_file_init(struct swiommu_file *file,
+		       const struct swiommu_file_ops *ops); /* one reference */
 void swiommu_file_get(struct swiommu_file *file);
 void swiommu_file_put(struct swiommu_file *file);
 
@@ -203,7 +208,8 @@ bool swiommu_files_any(const struct swiommu_files *files); /* whether some file 
  * Gives `file` to the caller: the new descriptor's number in *out_fd. Takes a reference of its own. -ENOMEM,
  * -EMFILE, -EOPNOTSUPP the caller has no table of files.
  */
-int swiommu_file_install(struct swiommu_caller *caller, struct swiommu_file *file, int flags, int *out_fd);
+int swiommu_file_install(struct swiommu_caller *caller, struct swiommu_file *file, int flags,
+			 int *out_fd);
 /*
  * The file behind the caller's descriptor, with a reference. -EBADF not open, -EBADFD not one of ours with
  * these ops (NULL: any).
@@ -235,14 +241,15 @@ ssize_t swiommu_write(struct swiommu_caller *caller, int fd, uint64_t uptr, size
  */
 struct swiommu_regions;
 int swiommu_regions_create(int fd, struct swiommu_regions **out);
-void swiommu_regions_destroy(struct swiommu_regions *regions); /* no context uses it any more; NULL is allowed */
+void swiommu_regions_destroy(
+	struct swiommu_regions *regions); /* no context uses it any more; NULL is allowed */
 /*
  * mmap(2) on the context's file: whether it may be done. 0, and then the host maps `length` bytes at `offset` of *out_fd
  * (borrowed; NULL: it knows the file) for the caller, in a moment; -EINVAL not MAP_SHARED, -EPERM PROT_EXEC, -ENXIO not
  * exactly a region. A region that is mapped, by any process that /proc shows, keeps its vIOMMU busy and the context open.
  */
-int swiommu_mmap(struct iommufd_ctx *ctx, struct swiommu_caller *caller, uint64_t length, int prot, int flags,
-		 uint64_t offset, int *out_fd);
+int swiommu_mmap(struct iommufd_ctx *ctx, struct swiommu_caller *caller, uint64_t length, int prot,
+		 int flags, uint64_t offset, int *out_fd);
 /* Lets go of what is mapped no more. NULL is allowed. Takes time with all mappings of all processes if there are regions. */
 void swiommu_regions_settle(struct swiommu_regions *regions);
 

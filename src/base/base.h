@@ -29,8 +29,7 @@ typedef uint64_t uptr_t; /* an address in the client's address space */
 #define SWI_PAGE_SIZE 4096ull
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define container_of(ptr, type, member)                                                            \
-	((type *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 #define SWI_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define SWI_MAX(a, b) ((a) > (b) ? (a) : (b))
 #define SWI_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))

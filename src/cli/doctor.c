@@ -36,8 +36,7 @@ struct check {
 	const char *remedy;
 };
 
-/* ---- the trials --------------------------------------------------------------------------------
- */
+/* ---- the trials ------------------------------------------------------------------------------ */
 
 static int namespaces_and_mounts(void)
 {
@@ -198,8 +197,7 @@ static const struct check checks[] = {
 	 "run as root"},
 };
 
-/* ---- the report --------------------------------------------------------------------------------
- */
+/* ---- the report ------------------------------------------------------------------------------ */
 
 /* Runs a trial in a child; its negative errno, or -EIO when the child did not get that far. */
 static int try_check(const struct check *c)

@@ -28,7 +28,8 @@ static const char run_usage[] =
 	"  -l, --log FILE  write our own messages to FILE, not to standard error\n"
 	"  -w, --wait      serve until the last descendant has ended; without it, processes that\n"
 	"                  PROGRAM leaves behind are ended with it\n"
-	"      --test-abi  answer IOMMU_TEST_CMD and show the kernel's fault injection, so that the\n"
+	"      --test-abi  answer IOMMU_TEST_CMD and show the kernel's fault injection, so that "
+	"the\n"
 	"                  kernel's own iommufd selftests can run\n"
 	"  -h, --help      this text\n"
 	"\n"
@@ -64,9 +65,12 @@ static int run_session(const struct session_options *opt, char **argv)
 int cmd_run(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"device", required_argument, NULL, 'd'}, {"explain", no_argument, NULL, 'e'},
-		{"log", required_argument, NULL, 'l'},	  {"wait", no_argument, NULL, 'w'},
-		{"test-abi", no_argument, NULL, 't'},	  {"help", no_argument, NULL, 'h'},
+		{"device", required_argument, NULL, 'd'},
+		{"explain", no_argument, NULL, 'e'},
+		{"log", required_argument, NULL, 'l'},
+		{"wait", no_argument, NULL, 'w'},
+		{"test-abi", no_argument, NULL, 't'},
+		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
 	struct session_options opt = {0};

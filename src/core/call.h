@@ -51,8 +51,8 @@ int call_copy_out(struct call *call, uint64_t uptr, const void *src, size_t len,
  * struct), and responds. The file lies inside call->new_obj, on which and on whose context it takes a reference,
  * to be dropped by its release.
  */
-int call_install_event_file(struct call *call, struct swiommu_file *file, const struct swiommu_file_ops *ops,
-			    uint32_t *field);
+int call_install_event_file(struct call *call, struct swiommu_file *file,
+			    const struct swiommu_file_ops *ops, uint32_t *field);
 
 struct mem_payer;
 /*
@@ -93,7 +93,8 @@ struct ioas;
  * in it (high half). 0 if there is none.
  */
 uint64_t test_nth_iova(struct ioas *ioas, uint64_t what);
-int test_cmd(struct call *call); /* of contexts with a test_abi; may also return a positive number */
+int test_cmd(
+	struct call *call); /* of contexts with a test_abi; may also return a positive number */
 
 /*
  * The VFIO container ioctls (numbers outside the table): the argument has not been read. Returns what ioctl() does, -ENOTTY for an unknown number.

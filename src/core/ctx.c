@@ -82,7 +82,8 @@ void swiommu_accounts_put(struct mem_accounts *accounts)
 	mem_accounts_put(accounts);
 }
 
-int swiommu_accounts_usage(struct mem_accounts *accounts, pid_t pid, uint64_t *pinned, uint64_t *locked)
+int swiommu_accounts_usage(struct mem_accounts *accounts, pid_t pid, uint64_t *pinned,
+			   uint64_t *locked)
 {
 	struct mem_usage usage;
 	int rc = mem_accounts_usage(accounts, pid, &usage);

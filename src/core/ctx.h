@@ -13,14 +13,16 @@ struct iommufd_ctx {
 	_Atomic unsigned int refs;
 	struct obj_table table;
 	_Atomic bool rlimit_process; /* RLIMIT_MODE 1: account to the process; else to the user */
-	struct obj *compat_ioas; /* of the VFIO container ioctls; no reference; table's lock */
-	bool no_iommu;		 /* VFIO no-iommu mode, entered for good; table's lock */
-	struct swiommu_test_abi *test_abi; /* IOMMU_TEST_CMD is answered; NULL: it is not; immutable */
+	struct obj *compat_ioas;     /* of the VFIO container ioctls; no reference; table's lock */
+	bool no_iommu;		     /* VFIO no-iommu mode, entered for good; table's lock */
+	struct swiommu_test_abi
+		*test_abi;	       /* IOMMU_TEST_CMD is answered; NULL: it is not; immutable */
 	struct mem_accounts *accounts; /* counted; immutable */
-	struct swiommu_regions *regions; /* NULL until needed; then constant. Set under the table's lock */
-	bool own_regions;		 /* destroyed with the context */
-	struct swiommu_hooks hooks;  /* immutable */
-	struct swi_log log;	     /* to hooks.log */
+	struct swiommu_regions
+		*regions; /* NULL until needed; then constant. Set under the table's lock */
+	bool own_regions; /* destroyed with the context */
+	struct swiommu_hooks hooks; /* immutable */
+	struct swi_log log;	    /* to hooks.log */
 };
 
 #endif

@@ -47,7 +47,8 @@ static bool match_group(struct obj *obj, void *data)
  * The context's record of a group, shared by its bound members. Called with group->lock held, which serialises
  * binding and unbinding within the group.
  */
-static int dgroup_get_locked(struct iommufd_ctx *ctx, struct iommu_group *group, struct device_group **out)
+static int dgroup_get_locked(struct iommufd_ctx *ctx, struct iommu_group *group,
+			     struct device_group **out)
 {
 	struct find_group find = {.group = group};
 	struct device_group *dg;
@@ -106,7 +107,8 @@ static const struct obj_ops device_ops = {
 	.destroy = device_destroy,
 };
 
-struct iommufd_device *device_bind(struct iommufd_ctx *ictx, struct device *dev, bool hold_ctx, uint32_t *id)
+struct iommufd_device *device_bind(struct iommufd_ctx *ictx, struct device *dev, bool hold_ctx,
+				   uint32_t *id)
 {
 	struct iommu_group *group = dev->group;
 	struct iommufd_device *idev;
@@ -157,7 +159,8 @@ abort:
 	return ERR_PTR(rc);
 }
 
-struct iommufd_device *iommufd_device_bind(struct iommufd_ctx *ictx, struct device *dev, uint32_t *id)
+struct iommufd_device *iommufd_device_bind(struct iommufd_ctx *ictx, struct device *dev,
+					   uint32_t *id)
 {
 	return device_bind(ictx, dev, true, id);
 }

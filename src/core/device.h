@@ -19,7 +19,7 @@ struct device_group {
 	struct iommu_group *group;
 	unsigned int refs; /* bound members; the group->lock */
 	pthread_mutex_t lock;
-	struct list attachments; /* struct attachment.entry; see attach.h */
+	struct list attachments;  /* struct attachment.entry; see attach.h */
 	pthread_rwlock_t handles; /* shared by who reports a fault; inside `lock` */
 	pthread_cond_t vdev_gone; /* some device's vdev is ready or gone; with `lock` */
 };
@@ -51,7 +51,8 @@ static inline struct iommufd_device *device_of(struct obj *obj)
  * iommufd_device_bind(); with `hold_ctx` false it takes no reference on the context, because what binds the
  * device is itself an object of that context and unbinds it when that ends.
  */
-struct iommufd_device *device_bind(struct iommufd_ctx *ictx, struct device *dev, bool hold_ctx, uint32_t *id);
+struct iommufd_device *device_bind(struct iommufd_ctx *ictx, struct device *dev, bool hold_ctx,
+				   uint32_t *id);
 
 /*
  * iommufd_device_unbind(). -EBUSY: something still claims the device object, which stays until the context

@@ -83,7 +83,7 @@ static int attach_readers_locked(struct iommufd_device *idev, struct ioas *ioas)
 	struct list *pos;
 	int rc;
 
-	list_for_each(pos, &idev->dmas) {
+	list_for_each (pos, &idev->dmas) {
 		rc = iova_reader_attach(&dma_of(pos)->reader, ioas->map);
 		if (rc)
 			goto undo;
@@ -117,7 +117,7 @@ int device_dma_switch(struct iommufd_device *idev, struct hwpt *hwpt)
 		goto out;
 	idev->dma_hwpt = hwpt;
 	if (old)
-		list_for_each(pos, &idev->dmas)
+		list_for_each (pos, &idev->dmas)
 			iova_reader_detach(&dma_of(pos)->reader, old->ioas->map);
 out:
 	pthread_mutex_unlock(&idev->dma_lock);
@@ -132,7 +132,8 @@ void device_dma_switch_back(struct iommufd_device *idev, struct hwpt *hwpt)
 
 /* ---- faults --------------------------------------------------------------------------------------- */
 
-static void describe_area(const struct iova_area *area, const char *where, iova_t iova, char *buf, size_t size)
+static void describe_area(const struct iova_area *area, const char *where, iova_t iova, char *buf,
+			  size_t size)
 {
 	snprintf(buf, size, "nearest mapping [%#llx, %#llx] %c%c %s by %#llx bytes",
 		 (unsigned long long)area->iova, (unsigned long long)area->last,
@@ -170,7 +171,8 @@ out:
 	pthread_mutex_unlock(&idev->dma_lock);
 }
 
-static int report_fault(struct swiommu_dma *dma, iova_t iova, size_t len, unsigned int dir, int error)
+static int report_fault(struct swiommu_dma *dma, iova_t iova, size_t len, unsigned int dir,
+			int error)
 {
 	struct iommufd_device *idev = dma->idev;
 	const struct swiommu_hooks *hooks = &idev->ctx->hooks;
@@ -200,7 +202,8 @@ static size_t run_length(iova_t iova, iova_t last, size_t len)
 	return left < len ? left + 1 : len;
 }
 
-static int move_in_area(struct iova_area *area, iova_t iova, void *buf, size_t len, unsigned int dir)
+static int move_in_area(struct iova_area *area, iova_t iova, void *buf, size_t len,
+			unsigned int dir)
 {
 	uint64_t at = iova - area->iova;
 	char *host = atomic_load_explicit(&area->host, memory_order_relaxed);

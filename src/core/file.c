@@ -313,7 +313,8 @@ int swiommu_file_install(struct swiommu_caller *caller, struct swiommu_file *fil
 	rc = add(caller->files, file, &theirs);
 	if (rc)
 		return rc;
-	rc = caller->ops->install_fd(caller, theirs, flags | (file->ops->read ? SWIOMMU_FD_EVENTS : 0), out_fd);
+	rc = caller->ops->install_fd(caller, theirs,
+				     flags | (file->ops->read ? SWIOMMU_FD_EVENTS : 0), out_fd);
 	close(theirs);
 	/* If nobody has it, it has hung up now. */
 	if (rc)

@@ -14,7 +14,7 @@ static uint64_t align_without(struct ioas *ioas, struct hwpt *but)
 	uint64_t align = 1, pgsize;
 	struct list *pos;
 
-	list_for_each(pos, &ioas->hwpts) {
+	list_for_each (pos, &ioas->hwpts) {
 		struct hwpt *hwpt = list_entry(pos, struct hwpt, entry);
 
 		pgsize = hwpt->table.pgsize_bitmap & -hwpt->table.pgsize_bitmap;
@@ -54,7 +54,8 @@ const struct obj_ops hwpt_ops = {
 	.destroy = hwpt_destroy,
 };
 
-int hwpt_create_locked(struct ioas *ioas, const struct iommu_driver *driver, bool is_auto, struct hwpt **out)
+int hwpt_create_locked(struct ioas *ioas, const struct iommu_driver *driver, bool is_auto,
+		       struct hwpt **out)
 {
 	struct hwpt *hwpt;
 	struct obj *obj;

@@ -21,15 +21,15 @@ struct hwpt {
 	struct list entry; /* in ioas->hwpts; ioas->mutex */
 	const struct iommu_driver *driver;
 	struct iommu_table_format table; /* sizes and reach of the page table; immutable */
-	bool is_auto; /* goes away with the last attachment; immutable */
-	bool nest_parent; /* nested HWPTs and vIOMMUs may build on it; immutable */
-	bool populated; /* the domain has been added to the IOAS */
+	bool is_auto;			 /* goes away with the last attachment; immutable */
+	bool nest_parent;		 /* nested HWPTs and vIOMMUs may build on it; immutable */
+	bool populated;			 /* the domain has been added to the IOAS */
 	/* See dirty.h. */
-	bool tracks_dirty;	   /* made with DIRTY_TRACKING; immutable */
-	_Atomic bool tracking;	   /* it is on */
-	bool tracked;		   /* in ioas->trackers; domains lock */
-	struct list tracker;	   /* in ioas->trackers */
-	bool pasid_compat; /* made with ALLOC_PASID; immutable */
+	bool tracks_dirty;	     /* made with DIRTY_TRACKING; immutable */
+	_Atomic bool tracking;	     /* it is on */
+	bool tracked;		     /* in ioas->trackers; domains lock */
+	struct list tracker;	     /* in ioas->trackers */
+	bool pasid_compat;	     /* made with ALLOC_PASID; immutable */
 	struct iommu_domain *domain; /* what the driver attaches devices to; immutable */
 	struct iommu_domain paging;  /* `domain` of a paging HWPT */
 	struct fault *fault;	     /* counted; NULL: page requests are refused; immutable */
@@ -49,7 +49,8 @@ static inline struct hwpt *hwpt_of(struct obj *obj)
 struct hwpt *hwpt_paging(struct hwpt *hwpt);
 
 /* An unpublished HWPT, not populated yet. ioas->mutex held. -ENOMEM, -EBUSY. */
-int hwpt_create_locked(struct ioas *ioas, const struct iommu_driver *driver, bool is_auto, struct hwpt **out);
+int hwpt_create_locked(struct ioas *ioas, const struct iommu_driver *driver, bool is_auto,
+		       struct hwpt **out);
 /* Adds the domain to the IOAS: see ioas_add_domain(). ioas->mutex held. */
 int hwpt_populate_locked(struct hwpt *hwpt, struct swi_reason *why);
 /* Undoes create and populate. The HWPT was never published. ioas->mutex held. */

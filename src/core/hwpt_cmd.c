@@ -33,7 +33,8 @@ static int table_format_of(struct call *call, struct iommufd_device *idev,
 		return 0;
 	if (drv->table_format)
 		rc = drv->table_format(idev->dev, &data, format);
-	return rc ? swi_fail(call->why, rc, "data_type %#x with %u bytes is not what the IOMMU of %s (%s) takes",
+	return rc ? swi_fail(call->why, rc,
+			     "data_type %#x with %u bytes is not what the IOMMU of %s (%s) takes",
 			     cmd->data_type, cmd->data_len, idev->dev->name, drv->name)
 		  : 0;
 }
@@ -57,9 +58,9 @@ static int alloc_paging(struct call *call, struct iommufd_device *idev, struct i
 				"NEST_PARENT does not go with FAULT_ID_VALID");
 	if (cmd->flags & ~(idev->dev->iommu->hwpt_flags | IOMMU_HWPT_ALLOC_DIRTY_TRACKING |
 			   IOMMU_HWPT_FAULT_ID_VALID))
-		return swi_fail(call->why, -EOPNOTSUPP, "the IOMMU of %s (%s) offers flags %#x only",
-				idev->dev->name, idev->dev->iommu->name,
-				idev->dev->iommu->hwpt_flags);
+		return swi_fail(call->why, -EOPNOTSUPP,
+				"the IOMMU of %s (%s) offers flags %#x only", idev->dev->name,
+				idev->dev->iommu->name, idev->dev->iommu->hwpt_flags);
 	rc = table_format_of(call, idev, &format);
 	if (rc)
 		return rc;

@@ -29,7 +29,7 @@ static void ioas_destroy(struct obj *obj)
 
 	/* Nothing refers to the IOAS: no domain, no call. */
 	iova_map_lock(ioas->map);
-	iova_map_for_each(area, ioas->map)
+	iova_map_for_each (area, ioas->map)
 		iova_map_retract(ioas->map, area);
 	iova_map_unlock(ioas->map);
 	iova_map_sync(ioas->map);
@@ -109,10 +109,12 @@ int ioas_cmd_alloc(struct call *call)
 	int rc;
 
 	if (cmd->flags)
-		return swi_fail(call->why, -EOPNOTSUPP, "flags %#x: no flag is defined", cmd->flags);
+		return swi_fail(call->why, -EOPNOTSUPP, "flags %#x: no flag is defined",
+				cmd->flags);
 	rc = ioas_create(call->ctx, &ioas);
 	if (rc)
-		return swi_fail(call->why, rc, "no %s for an IOAS", rc == -EBUSY ? "free ID" : "memory");
+		return swi_fail(call->why, rc, "no %s for an IOAS",
+				rc == -EBUSY ? "free ID" : "memory");
 	call->new_obj = &ioas->obj;
 	cmd->out_ioas_id = ioas->obj.id;
 	return call_respond(call);
@@ -176,8 +178,8 @@ int ioas_cmd_iova_ranges(struct call *call)
 	cmd->num_iovas = total;
 	rc = call_respond(call);
 	if (!rc && total > room)
-		rc = swi_fail(call->why, -EMSGSIZE, "num_iovas has room for %u ranges, there are %zu",
-			      room, total);
+		rc = swi_fail(call->why, -EMSGSIZE,
+			      "num_iovas has room for %u ranges, there are %zu", room, total);
 out:
 	swi_free(ranges);
 	obj_put(obj);
@@ -187,7 +189,8 @@ out:
 #define ALLOW_BATCH 64u
 
 /* Reads the client's list in batches; an entry before the first unreadable one is judged first. */
-static int read_allow_list(struct call *call, uint64_t uptr, uint32_t n, struct iova_allow_list *list)
+static int read_allow_list(struct call *call, uint64_t uptr, uint32_t n,
+			   struct iova_allow_list *list)
 {
 	struct iommu_iova_range buf[ALLOW_BATCH];
 	uint32_t done, got, batch = ALLOW_BATCH;
@@ -211,9 +214,10 @@ static int read_allow_list(struct call *call, uint64_t uptr, uint32_t n, struct 
 						"allowed_iovas[%u] = [%#llx, %#llx] %s", done + i,
 						(unsigned long long)buf[i].start,
 						(unsigned long long)buf[i].last,
-						rc == -ENOMEM		       ? "does not fit in memory"
-						: buf[i].start >= buf[i].last ? "is not start < last"
-									       : "overlaps an earlier entry");
+						rc == -ENOMEM ? "does not fit in memory"
+						: buf[i].start >= buf[i].last
+							? "is not start < last"
+							: "overlaps an earlier entry");
 		}
 	}
 	return 0;
@@ -244,7 +248,8 @@ int ioas_cmd_allow_iovas(struct call *call)
 		iova_map_unlock(ioas->map);
 		if (!rc)
 			goto out;
-		swi_fail(call->why, rc, "an allowed range meets one that a device or page table has reserved");
+		swi_fail(call->why, rc,
+			 "an allowed range meets one that a device or page table has reserved");
 	}
 	iova_allow_list_destroy(list);
 out:
@@ -262,7 +267,8 @@ static bool area_fits(const struct iova_area *area, uint64_t align)
 	return !((area->iova | length | (first & (SWI_PAGE_SIZE - 1))) & (align - 1));
 }
 
-int ioas_set_align(struct ioas *ioas, uint64_t domain_align, bool huge_pages, struct swi_reason *why)
+int ioas_set_align(struct ioas *ioas, uint64_t domain_align, bool huge_pages,
+		   struct swi_reason *why)
 {
 	bool pages = !huge_pages || ioas->nr_page_accesses;
 	uint64_t align = SWI_MAX(domain_align, pages ? SWI_PAGE_SIZE : 1);
@@ -271,14 +277,15 @@ int ioas_set_align(struct ioas *ioas, uint64_t domain_align, bool huge_pages, st
 
 	iova_map_lock(ioas->map);
 	if (align > ioas->align) {
-		iova_map_for_each(area, ioas->map) {
+		iova_map_for_each (area, ioas->map) {
 			if (area_fits(area, align))
 				continue;
-			rc = swi_fail(why, -EADDRINUSE,
-				      "the mapping [%#llx, %#llx] is not aligned to %llu bytes in IOVA, "
-				      "length or memory",
-				      (unsigned long long)area->iova, (unsigned long long)area->last,
-				      (unsigned long long)align);
+			rc = swi_fail(
+				why, -EADDRINUSE,
+				"the mapping [%#llx, %#llx] is not aligned to %llu bytes in IOVA, "
+				"length or memory",
+				(unsigned long long)area->iova, (unsigned long long)area->last,
+				(unsigned long long)align);
 			break;
 		}
 	}
@@ -305,8 +312,9 @@ int ioas_set_huge_pages(struct ioas *ioas, bool on, struct swi_reason *why)
 	empty = !iova_map_count(ioas->map);
 	iova_map_unlock(ioas->map);
 	if (!on && ioas->nr_domains && !empty) {
-		rc = swi_fail(why, -EINVAL,
-			      "large pages cannot be switched off while a page table maps something");
+		rc = swi_fail(
+			why, -EINVAL,
+			"large pages cannot be switched off while a page table maps something");
 		goto out;
 	}
 	rc = ioas_set_align(ioas, ioas->domain_align, on, why);
@@ -379,8 +387,11 @@ static int reserve_outside(struct ioas *ioas, const struct ioas_domain *dom, con
 		iova_map_unreserve(ioas->map, owner);
 	iova_map_unlock(ioas->map);
 	if (rc == -EADDRINUSE)
-		swi_fail(why, rc, "a mapping or allowed range lies outside the page table's aperture [%#llx, %#llx]",
-			 (unsigned long long)dom->aperture_first, (unsigned long long)dom->aperture_last);
+		swi_fail(why, rc,
+			 "a mapping or allowed range lies outside the page table's aperture "
+			 "[%#llx, %#llx]",
+			 (unsigned long long)dom->aperture_first,
+			 (unsigned long long)dom->aperture_last);
 	return rc;
 }
 
@@ -391,7 +402,9 @@ int ioas_add_domain(struct ioas *ioas, const struct ioas_domain *dom, const void
 	int rc;
 
 	if (dom->pgsize_min > SWI_PAGE_SIZE)
-		return swi_fail(why, -EINVAL, "the page table's smallest page is larger than %llu bytes", SWI_PAGE_SIZE);
+		return swi_fail(why, -EINVAL,
+				"the page table's smallest page is larger than %llu bytes",
+				SWI_PAGE_SIZE);
 	pthread_rwlock_wrlock(&ioas->domains);
 	old_align = ioas->domain_align;
 	rc = ioas_set_align(ioas, SWI_MAX(old_align, dom->pgsize_min), ioas->huge_pages, why);

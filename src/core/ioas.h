@@ -35,7 +35,7 @@ struct access_slots {
 struct ioas {
 	struct obj obj;
 	pthread_mutex_t mutex;
-	struct list hwpts; /* struct hwpt.entry, in order of creation; mutex */
+	struct list hwpts;    /* struct hwpt.entry, in order of creation; mutex */
 	struct list trackers; /* struct hwpt.tracker: those that track dirty pages; domains lock */
 	pthread_rwlock_t domains;
 	unsigned int nr_domains; /* domains lock */
@@ -43,7 +43,7 @@ struct ioas {
 	bool huge_pages;	 /* domains lock */
 	unsigned int nr_page_accesses; /* of the accesses, those that pin; domains lock */
 	struct access_slots accesses;
-	uint64_t align;		 /* what areas must be aligned to now (core.md 3.2); map's lock */
+	uint64_t align; /* what areas must be aligned to now (core.md 3.2); map's lock */
 	struct iova_map *map;
 };
 
@@ -62,7 +62,8 @@ int ioas_create(struct iommufd_ctx *ctx, struct ioas **out);
  * three. -EADDRINUSE if it rises and an area is too finely aligned; nothing changed then. Domains lock
  * exclusive.
  */
-int ioas_set_align(struct ioas *ioas, uint64_t domain_align, bool huge_pages, struct swi_reason *why);
+int ioas_set_align(struct ioas *ioas, uint64_t domain_align, bool huge_pages,
+		   struct swi_reason *why);
 
 /* What a domain (page table) demands of the IOAS it is built on. */
 struct ioas_domain {
@@ -92,7 +93,8 @@ int ioas_map_memory(struct call *call, struct ioas *ioas, uint64_t uptr, uint64_
  * on failure. -EBUSY, -ENOENT (an area lies partly outside), -EDEADLOCK (accesses keep their pins); not finding anything is
  * 0. Calls unmap callbacks of accesses: no lock held that they could need.
  */
-int ioas_unmap(struct ioas *ioas, iova_t first, iova_t last, uint64_t *removed, struct swi_reason *why);
+int ioas_unmap(struct ioas *ioas, iova_t first, iova_t last, uint64_t *removed,
+	       struct swi_reason *why);
 /* Cuts the area around IOVA `at` after it (core.md 5.8), if there is one and `at` is not at its edge. */
 int ioas_cut(struct ioas *ioas, iova_t at, struct swi_reason *why);
 

@@ -99,10 +99,11 @@ static int check_fixed_locked(struct ioas *ioas, const struct plan *plan, struct
 		return swi_fail(why, -EINVAL, "iova %#llx is not a multiple of the alignment %llu",
 				(ull)plan->iova, (ull)ioas->align);
 	if (!range_last(plan->iova, plan->length, &last))
-		return swi_fail(why, -EOVERFLOW, "iova %#llx + length %#llx passes 2^64", (ull)plan->iova,
-				(ull)plan->length);
+		return swi_fail(why, -EOVERFLOW, "iova %#llx + length %#llx passes 2^64",
+				(ull)plan->iova, (ull)plan->length);
 	if (iova_map_is_reserved(ioas->map, plan->iova, last, &resv))
-		return swi_fail(why, -EINVAL, "[%#llx, %#llx] meets the reserved range [%#llx, %#llx]",
+		return swi_fail(why, -EINVAL,
+				"[%#llx, %#llx] meets the reserved range [%#llx, %#llx]",
 				(ull)plan->iova, (ull)last, (ull)resv.first, (ull)resv.last);
 	hit = iova_map_first(ioas->map, plan->iova);
 	if (hit && hit->iova <= last)
@@ -117,12 +118,17 @@ static int find_iova_locked(struct ioas *ioas, struct plan *plan, struct swi_rea
 			       &plan->iova);
 
 	if (rc == -EOVERFLOW)
-		return swi_fail(why, rc, "length %#llx is half of the IOVA space or more", (ull)plan->length);
+		return swi_fail(why, rc, "length %#llx is half of the IOVA space or more",
+				(ull)plan->length);
 	if (rc == -EINVAL)
-		return swi_fail(why, rc, "memory at %#llx or length %#llx is not aligned to the %llu bytes that this IOAS demands",
-				(ull)piece_addr(&plan->pieces[0]), (ull)plan->length, (ull)ioas->align);
+		return swi_fail(why, rc,
+				"memory at %#llx or length %#llx is not aligned to the %llu bytes "
+				"that this IOAS demands",
+				(ull)piece_addr(&plan->pieces[0]), (ull)plan->length,
+				(ull)ioas->align);
 	if (rc == -ENOSPC)
-		return swi_fail(why, rc, "no free IOVA range of %#llx bytes among the allowed ones", (ull)plan->length);
+		return swi_fail(why, rc, "no free IOVA range of %#llx bytes among the allowed ones",
+				(ull)plan->length);
 	return rc;
 }
 
@@ -132,7 +138,8 @@ static int plan_check_locked(struct ioas *ioas, struct plan *plan, struct swi_re
 	int rc;
 
 	if (plan->length & (ioas->align - 1))
-		return swi_fail(why, -EINVAL, "length %#llx is not a multiple of the alignment %llu",
+		return swi_fail(why, -EINVAL,
+				"length %#llx is not a multiple of the alignment %llu",
 				(ull)plan->length, (ull)ioas->align);
 	rc = plan->fixed ? check_fixed_locked(ioas, plan, why) : find_iova_locked(ioas, plan, why);
 	if (rc)
@@ -141,14 +148,19 @@ static int plan_check_locked(struct ioas *ioas, struct plan *plan, struct swi_re
 		struct piece *p = &plan->pieces[i];
 
 		if ((plan->prot & SWI_WRITE) && !backing_write_intent(p->backing))
-			return swi_fail(why, -EPERM, "the memory was mapped without IOMMU_IOAS_MAP_WRITEABLE at first");
+			return swi_fail(
+				why, -EPERM,
+				"the memory was mapped without IOMMU_IOAS_MAP_WRITEABLE at first");
 		if ((piece_addr(p) & (SWI_PAGE_SIZE - 1)) & (ioas->align - 1))
-			return swi_fail(why, -EINVAL, "memory at %#llx is not aligned to %llu bytes", (ull)piece_addr(p),
-					(ull)ioas->align);
+			return swi_fail(why, -EINVAL,
+					"memory at %#llx is not aligned to %llu bytes",
+					(ull)piece_addr(p), (ull)ioas->align);
 		/* A later piece would begin unaligned: the kernel lets it in and fails later (quirk Q7). */
 		if (plan->n > 1 && (p->length & (ioas->align - 1)))
-			return swi_fail(why, -EINVAL, "a piece of %#llx bytes is not a multiple of the alignment %llu",
-					(ull)p->length, (ull)ioas->align);
+			return swi_fail(
+				why, -EINVAL,
+				"a piece of %#llx bytes is not a multiple of the alignment %llu",
+				(ull)p->length, (ull)ioas->align);
 	}
 	return 0;
 }
@@ -204,7 +216,8 @@ static int plan_fill(struct ioas *ioas, struct plan *plan, struct swi_reason *wh
 		struct piece *p = &plan->pieces[i];
 
 		if (!plan->prot) {
-			rc = swi_fail(why, -EINVAL, "a page table cannot hold a mapping without permissions");
+			rc = swi_fail(why, -EINVAL,
+				      "a page table cannot hold a mapping without permissions");
 			goto unpin;
 		}
 		rc = backing_pin(p->backing, p->offset, p->length, why);
@@ -266,11 +279,14 @@ static int check_map_args(struct call *call, uint32_t flags, uint32_t allowed, u
 			  uint64_t length)
 {
 	if (flags & ~allowed)
-		return swi_fail(call->why, -EOPNOTSUPP, "flags %#x: only %#x are defined", flags, allowed);
+		return swi_fail(call->why, -EOPNOTSUPP, "flags %#x: only %#x are defined", flags,
+				allowed);
 	if (iova == IOVA_MAX || length == IOVA_MAX)
-		return swi_fail(call->why, -EOVERFLOW, "%s is 2^64 - 1", iova == IOVA_MAX ? "iova" : "length");
+		return swi_fail(call->why, -EOVERFLOW, "%s is 2^64 - 1",
+				iova == IOVA_MAX ? "iova" : "length");
 	if (!prot_of(flags))
-		return swi_fail(call->why, -EINVAL, "flags give the device neither read nor write access");
+		return swi_fail(call->why, -EINVAL,
+				"flags give the device neither read nor write access");
 	return 0;
 }
 
@@ -402,8 +418,8 @@ int ioas_cmd_map_file(struct call *call)
 		goto out;
 	}
 	if (!range_last(cmd->start, cmd->length, &last)) {
-		rc = swi_fail(call->why, -EOVERFLOW, "start %#llx + length %#llx passes 2^64", (ull)cmd->start,
-			      (ull)cmd->length);
+		rc = swi_fail(call->why, -EOVERFLOW, "start %#llx + length %#llx passes 2^64",
+			      (ull)cmd->start, (ull)cmd->length);
 		goto out;
 	}
 	rc = file_owner(call, &owner);
@@ -432,7 +448,8 @@ static int collect_source(struct ioas *ioas, iova_t first, iova_t last, struct p
 	iova_map_lock(ioas->map);
 	for (area = iova_map_first(ioas->map, first);; area = iova_area_next(area)) {
 		if (!area || area->iova > next || area->busy) {
-			rc = swi_fail(why, -ENOENT, "src_iova: nothing is mapped at %#llx", (ull)next);
+			rc = swi_fail(why, -ENOENT, "src_iova: nothing is mapped at %#llx",
+				      (ull)next);
 			break;
 		}
 		end = SWI_MIN(area->last, last);
@@ -472,8 +489,8 @@ int ioas_cmd_copy(struct call *call)
 	if (!cmd->length)
 		rc = swi_fail(call->why, -EINVAL, "length is 0");
 	else if (!range_last(cmd->src_iova, cmd->length, &last))
-		rc = swi_fail(call->why, -EOVERFLOW, "src_iova %#llx + length %#llx passes 2^64", (ull)cmd->src_iova,
-			      (ull)cmd->length);
+		rc = swi_fail(call->why, -EOVERFLOW, "src_iova %#llx + length %#llx passes 2^64",
+			      (ull)cmd->src_iova, (ull)cmd->length);
 	else
 		rc = collect_source(ioas_of(obj), cmd->src_iova, last, &plan, call->why);
 	obj_put(obj);
@@ -500,9 +517,9 @@ out:
 
 struct unmap_scan {
 	iova_t first, last;
-	iova_t next;   /* where to go on; areas below are done with */
-	bool at_end;   /* the last address has been passed */
-	bool all;      /* the whole space: nothing can lie partly outside */
+	iova_t next; /* where to go on; areas below are done with */
+	bool at_end; /* the last address has been passed */
+	bool all;    /* the whole space: nothing can lie partly outside */
 	uint64_t removed;
 	/* The area that came first and is pinned by accesses, and how often they have been told so. */
 	iova_t pinned, pinned_last;
@@ -529,22 +546,27 @@ static int block_locked(struct unmap_scan *scan, struct iova_area *area)
  * Retracts the next areas of the range, at most UNMAP_BATCH. An area that may not be removed ends the batch before it;
  * it is judged again, and its error returned, when it comes first. -EAGAIN: go on after ask_to_unpin().
  */
-static int retract_batch_locked(struct ioas *ioas, struct unmap_scan *scan, struct iova_area **batch,
-				size_t *n, struct swi_reason *why)
+static int retract_batch_locked(struct ioas *ioas, struct unmap_scan *scan,
+				struct iova_area **batch, size_t *n, struct swi_reason *why)
 {
 	struct iova_area *area = scan->at_end ? NULL : iova_map_first(ioas->map, scan->next);
 	int rc = 0;
 
-	for (*n = 0; area && area->iova <= scan->last && *n < UNMAP_BATCH; area = iova_area_next(area)) {
+	for (*n = 0; area && area->iova <= scan->last && *n < UNMAP_BATCH;
+	     area = iova_area_next(area)) {
 		if (area->busy)
-			rc = swi_fail(why, -EBUSY, "the mapping [%#llx, %#llx] is being set up or torn down by another call",
+			rc = swi_fail(why, -EBUSY,
+				      "the mapping [%#llx, %#llx] is being set up or torn down by "
+				      "another call",
 				      (ull)area->iova, (ull)area->last);
 		else if (area->locks)
-			rc = swi_fail(why, -EBUSY, "the mapping [%#llx, %#llx] is in use by a hardware queue",
+			rc = swi_fail(why, -EBUSY,
+				      "the mapping [%#llx, %#llx] is in use by a hardware queue",
 				      (ull)area->iova, (ull)area->last);
 		else if (area->iova < scan->first || area->last > scan->last)
 			rc = swi_fail(why, -ENOENT,
-				      "the range ends inside the mapping [%#llx, %#llx], which cannot be cut",
+				      "the range ends inside the mapping [%#llx, %#llx], which "
+				      "cannot be cut",
 				      (ull)area->iova, (ull)area->last);
 		else if (area->pins)
 			rc = *n ? -EAGAIN : block_locked(scan, area);
@@ -559,7 +581,8 @@ static int retract_batch_locked(struct ioas *ioas, struct unmap_scan *scan, stru
 	return rc;
 }
 
-static void remove_batch(struct ioas *ioas, struct unmap_scan *scan, struct iova_area **batch, size_t n)
+static void remove_batch(struct ioas *ioas, struct unmap_scan *scan, struct iova_area **batch,
+			 size_t n)
 {
 	iova_map_sync(ioas->map);
 	if (ioas->nr_domains)
@@ -643,16 +666,18 @@ int ioas_cmd_unmap(struct call *call)
 	if (all)
 		rc = 0;
 	else if (cmd->iova == IOVA_MAX || cmd->length == IOVA_MAX)
-		rc = swi_fail(call->why, -EOVERFLOW, "%s is 2^64 - 1", cmd->iova == IOVA_MAX ? "iova" : "length");
+		rc = swi_fail(call->why, -EOVERFLOW, "%s is 2^64 - 1",
+			      cmd->iova == IOVA_MAX ? "iova" : "length");
 	else if (!cmd->length)
 		rc = swi_fail(call->why, -EINVAL, "length is 0");
 	else if (!range_last(cmd->iova, cmd->length, &last))
-		rc = swi_fail(call->why, -EOVERFLOW, "iova %#llx + length %#llx passes 2^64", (ull)cmd->iova,
-			      (ull)cmd->length);
+		rc = swi_fail(call->why, -EOVERFLOW, "iova %#llx + length %#llx passes 2^64",
+			      (ull)cmd->iova, (ull)cmd->length);
 	if (!rc)
 		rc = ioas_unmap(ioas_of(obj), cmd->iova, last, &removed, call->why);
 	if (!rc && !removed && !all)
-		rc = swi_fail(call->why, -ENOENT, "nothing is mapped in [%#llx, %#llx]", (ull)cmd->iova, (ull)last);
+		rc = swi_fail(call->why, -ENOENT, "nothing is mapped in [%#llx, %#llx]",
+			      (ull)cmd->iova, (ull)last);
 	if (!rc) {
 		cmd->length = removed;
 		rc = call_respond(call);
@@ -671,19 +696,21 @@ static int check_cut_locked(struct ioas *ioas, const struct iova_area *area, iov
 
 	if (area->busy || area->blocked)
 		return swi_fail(why, -EBUSY, "the mapping [%#llx, %#llx] is %s", (ull)area->iova,
-				(ull)area->last, area->busy ? "being changed by another call" : "being unmapped");
+				(ull)area->last,
+				area->busy ? "being changed by another call" : "being unmapped");
 	if (backing_owner(area->backing)->ops->device)
-		return swi_fail(why, -EOPNOTSUPP, "the mapping [%#llx, %#llx] is of a device's memory", (ull)area->iova,
-				(ull)area->last);
+		return swi_fail(why, -EOPNOTSUPP,
+				"the mapping [%#llx, %#llx] is of a device's memory",
+				(ull)area->iova, (ull)area->last);
 	if (((at + 1) | (addr & (SWI_PAGE_SIZE - 1))) & (ioas->align - 1))
-		return swi_fail(why, -EINVAL, "a cut at %#llx is not aligned to %llu bytes", (ull)at + 1,
-				(ull)ioas->align);
+		return swi_fail(why, -EINVAL, "a cut at %#llx is not aligned to %llu bytes",
+				(ull)at + 1, (ull)ioas->align);
 	if (area->pins)
-		return swi_fail(why, -EINVAL, "the mapping [%#llx, %#llx] is pinned by an access", (ull)area->iova,
-				(ull)area->last);
+		return swi_fail(why, -EINVAL, "the mapping [%#llx, %#llx] is pinned by an access",
+				(ull)area->iova, (ull)area->last);
 	if (ioas->nr_domains && ioas->huge_pages)
-		return swi_fail(why, -EINVAL, "page tables may hold [%#llx, %#llx] in large pages", (ull)area->iova,
-				(ull)area->last);
+		return swi_fail(why, -EINVAL, "page tables may hold [%#llx, %#llx] in large pages",
+				(ull)area->iova, (ull)area->last);
 	return 0;
 }
 

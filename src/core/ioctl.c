@@ -42,8 +42,8 @@ static int noiommu_get_pa_cmd(struct call *call)
 }
 
 #define end_of(type, member) (offsetof(type, member) + sizeof(((type *)0)->member))
-#define ENTRY(ioctl, type, last_member, fn)                                                        \
-	[(ioctl) - IOCTL_FIRST] = {end_of(type, last_member), sizeof(type), #ioctl, fn}
+#define ENTRY(ioctl, type, last_member, fn) \
+	[(ioctl)-IOCTL_FIRST] = {end_of(type, last_member), sizeof(type), #ioctl, fn}
 
 #define IOCTL_FIRST _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE)
 #define IOCTL_LAST IOMMU_IOAS_NOIOMMU_GET_PA
@@ -76,8 +76,9 @@ static const struct ioctl_entry ioctls[IOCTL_LAST - IOCTL_FIRST + 1] = {
 /* clang-format on */
 
 /* Only contexts made for the test ABI have it. */
-static const struct ioctl_entry test_entry = {end_of(struct iommu_test_cmd, last), sizeof(struct iommu_test_cmd),
-					      "IOMMU_TEST_CMD", test_cmd};
+static const struct ioctl_entry test_entry = {end_of(struct iommu_test_cmd, last),
+					      sizeof(struct iommu_test_cmd), "IOMMU_TEST_CMD",
+					      test_cmd};
 
 static unsigned int last_nr(const struct iommufd_ctx *ctx)
 {
@@ -112,11 +113,12 @@ int call_respond_installed(struct call *call)
 
 	if (!call->caller->ops->copy_out(call->caller, call->uptr, call->cmd.bytes, len))
 		return 0;
-	return swi_fail(call->why, -EFAULT, "the struct cannot be written any more: a descriptor is lost");
+	return swi_fail(call->why, -EFAULT,
+			"the struct cannot be written any more: a descriptor is lost");
 }
 
-int call_install_event_file(struct call *call, struct swiommu_file *file, const struct swiommu_file_ops *ops,
-			    uint32_t *field)
+int call_install_event_file(struct call *call, struct swiommu_file *file,
+			    const struct swiommu_file_ops *ops, uint32_t *field)
 {
 	int rc, fd;
 
@@ -167,10 +169,11 @@ static int check_tail(struct call *call)
 		}
 		for (size_t i = 0; i < n; i++)
 			if (buf[i])
-				return swi_fail(call->why, -E2BIG,
-						"byte %llu is not zero, beyond the %u bytes that are known "
-						"of this struct",
-						(unsigned long long)(at + i), call->full_size);
+				return swi_fail(
+					call->why, -E2BIG,
+					"byte %llu is not zero, beyond the %u bytes that are known "
+					"of this struct",
+					(unsigned long long)(at + i), call->full_size);
 	}
 	return 0;
 }

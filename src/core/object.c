@@ -165,8 +165,8 @@ int obj_get(struct iommufd_ctx *ctx, uint32_t id, enum obj_type type, const char
 		found = obj->ops->name;
 	pthread_mutex_unlock(&t->lock);
 	if (found)
-		return swi_fail(why, -ENOENT, "%s %u is the ID of another kind of object (%s)", what, id,
-				found);
+		return swi_fail(why, -ENOENT, "%s %u is the ID of another kind of object (%s)",
+				what, id, found);
 	return swi_fail(why, -ENOENT, "%s %u: no object has this ID", what, id);
 }
 
@@ -264,10 +264,11 @@ int obj_destroy_id(struct iommufd_ctx *ctx, uint32_t id, struct swi_reason *why)
 		others = obj->users - 1;
 		name = obj->ops->name;
 		pthread_mutex_unlock(&t->lock);
-		return swi_fail(why, -EBUSY,
-				"id %u (%s) is in use by %u other%s: objects built on it, a driver, "
-				"or a call that is running",
-				id, name, others, others == 1 ? "" : "s");
+		return swi_fail(
+			why, -EBUSY,
+			"id %u (%s) is in use by %u other%s: objects built on it, a driver, "
+			"or a call that is running",
+			id, name, others, others == 1 ? "" : "s");
 	}
 	/* Every call in progress counts in both, so at users 1 nobody is inside. */
 	unlink_locked(t, obj);
@@ -302,8 +303,10 @@ static int destroy_held(struct obj *obj, bool tombstone)
 		obj->wait_cnt++;
 		obj->users--;
 		pthread_mutex_unlock(&t->lock);
-		swi_log(&ctx->log, SWI_LOG_WARN, "object %u is still in use after %d s; kept until the "
-			"context ends", id, DESTROY_WAIT_SECONDS);
+		swi_log(&ctx->log, SWI_LOG_WARN,
+			"object %u is still in use after %d s; kept until the "
+			"context ends",
+			id, DESTROY_WAIT_SECONDS);
 		return -EBUSY;
 	}
 	users = --obj->users;
@@ -312,7 +315,8 @@ static int destroy_held(struct obj *obj, bool tombstone)
 		pthread_mutex_unlock(&t->lock);
 		swi_log(&ctx->log, SWI_LOG_WARN,
 			"object %u still has %u users when its driver lets it go; kept until the "
-			"context ends", id, users - 1);
+			"context ends",
+			id, users - 1);
 		return -EBUSY;
 	}
 	unlink_locked(t, obj);

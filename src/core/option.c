@@ -20,16 +20,19 @@ static int rlimit_mode_set(struct call *call, uint64_t val)
 		call->ctx->rlimit_process = val;
 	pthread_mutex_unlock(&t->lock);
 	if (used)
-		return swi_fail(call->why, -EBUSY, "RLIMIT_MODE can only be set while there are no objects");
+		return swi_fail(call->why, -EBUSY,
+				"RLIMIT_MODE can only be set while there are no objects");
 	if (val > 1)
-		return swi_fail(call->why, -EINVAL, "val64 is neither 0 (per user) nor 1 (per process)");
+		return swi_fail(call->why, -EINVAL,
+				"val64 is neither 0 (per user) nor 1 (per process)");
 	return 0;
 }
 
 static int rlimit_mode(struct call *call, struct iommu_option *cmd)
 {
 	if (cmd->object_id)
-		return swi_fail(call->why, -EOPNOTSUPP, "RLIMIT_MODE belongs to the context: object_id must be 0");
+		return swi_fail(call->why, -EOPNOTSUPP,
+				"RLIMIT_MODE belongs to the context: object_id must be 0");
 	switch (cmd->op) {
 	case IOMMU_OPTION_OP_GET:
 		cmd->val64 = call->ctx->rlimit_process;
@@ -81,7 +84,8 @@ int option_cmd(struct call *call)
 		rc = huge_pages(call, cmd);
 		break;
 	default:
-		return swi_fail(call->why, -EOPNOTSUPP, "option_id %u is not known", cmd->option_id);
+		return swi_fail(call->why, -EOPNOTSUPP, "option_id %u is not known",
+				cmd->option_id);
 	}
 	if (rc)
 		return rc;

@@ -27,7 +27,8 @@ static int get_compat(struct call *call, struct ioas **out)
 	*out = NULL;
 	if (!obj)
 		return swi_fail(call->why, -ENODEV,
-				"no compat IOAS: set one with IOMMU_VFIO_IOAS, or put a VFIO group into this container");
+				"no compat IOAS: set one with IOMMU_VFIO_IOAS, or put a VFIO group "
+				"into this container");
 	*out = ioas_of(obj);
 	return 0;
 }
@@ -73,7 +74,8 @@ int vfio_compat_cmd_ioas(struct call *call)
 		obj_set_pointer(call->ctx, pointer, NULL);
 		return 0;
 	default:
-		return swi_fail(call->why, -EOPNOTSUPP, "op %u is neither GET, SET nor CLEAR", cmd->op);
+		return swi_fail(call->why, -EOPNOTSUPP, "op %u is neither GET, SET nor CLEAR",
+				cmd->op);
 	}
 }
 
@@ -131,7 +133,7 @@ static bool is_coherent(struct ioas *ioas)
 	struct list *pos;
 
 	pthread_mutex_lock(&ioas->mutex);
-	list_for_each(pos, &ioas->hwpts)
+	list_for_each (pos, &ioas->hwpts)
 		coherent &= list_entry(pos, struct hwpt, entry)->driver->enforces_coherency;
 	pthread_mutex_unlock(&ioas->mutex);
 	return coherent;
@@ -166,7 +168,8 @@ static long set_iommu(struct call *call)
 	int rc;
 
 	if ((type != VFIO_TYPE1_IOMMU && type != VFIO_TYPE1v2_IOMMU) || no_iommu(call->ctx))
-		return swi_fail(call->why, -EINVAL, "IOMMU type %llu is neither TYPE1 nor TYPE1v2", (ull)type);
+		return swi_fail(call->why, -EINVAL, "IOMMU type %llu is neither TYPE1 nor TYPE1v2",
+				(ull)type);
 	rc = get_compat(call, &ioas);
 	if (rc)
 		return rc;
@@ -179,12 +182,14 @@ static long set_iommu(struct call *call)
 
 /* ---- map and unmap ---------------------------------------------------------------------------------- */
 
-static int check_head(struct call *call, uint32_t argsz, uint32_t min, uint32_t flags, uint32_t allowed)
+static int check_head(struct call *call, uint32_t argsz, uint32_t min, uint32_t flags,
+		      uint32_t allowed)
 {
 	if (argsz < min)
 		return swi_fail(call->why, -EINVAL, "argsz is %u, less than %u", argsz, min);
 	if (flags & ~allowed)
-		return swi_fail(call->why, -EINVAL, "flags %#x: only %#x are supported", flags, allowed);
+		return swi_fail(call->why, -EINVAL, "flags %#x: only %#x are supported", flags,
+				allowed);
 	return 0;
 }
 
@@ -233,14 +238,16 @@ static int cut_edges(struct call *call, struct ioas *ioas, uint64_t iova, uint64
 	return rc;
 }
 
-static int unmap_sized(struct call *call, struct ioas *ioas, uint64_t iova, uint64_t size, uint64_t *removed)
+static int unmap_sized(struct call *call, struct ioas *ioas, uint64_t iova, uint64_t size,
+		       uint64_t *removed)
 {
 	uint64_t last;
 
 	if (!size)
 		return swi_fail(call->why, -EINVAL, "size is 0");
 	if (!range_last(iova, size, &last))
-		return swi_fail(call->why, -EOVERFLOW, "iova %#llx + size %#llx passes 2^64", (ull)iova, (ull)size);
+		return swi_fail(call->why, -EOVERFLOW, "iova %#llx + size %#llx passes 2^64",
+				(ull)iova, (ull)size);
 	return ioas_unmap(ioas, iova, last, removed, call->why);
 }
 
@@ -291,7 +298,7 @@ static uint64_t page_sizes(struct ioas *ioas)
 	struct list *pos;
 
 	pthread_mutex_lock(&ioas->mutex);
-	list_for_each(pos, &ioas->hwpts)
+	list_for_each (pos, &ioas->hwpts)
 		sizes &= list_entry(pos, struct hwpt, entry)->table.pgsize_bitmap;
 	pthread_mutex_unlock(&ioas->mutex);
 	if (sizes & (SWI_PAGE_SIZE - 1))
@@ -330,7 +337,8 @@ static void *build_caps(const struct iova_range *ranges, size_t n, size_t base, 
 	return caps;
 }
 
-static int respond_info(struct call *call, struct vfio_iommu_type1_info *info, const void *caps, size_t caps_size)
+static int respond_info(struct call *call, struct vfio_iommu_type1_info *info, const void *caps,
+			size_t caps_size)
 {
 	uint32_t given = info->argsz;
 	int rc = 0;
@@ -338,7 +346,8 @@ static int respond_info(struct call *call, struct vfio_iommu_type1_info *info, c
 	info->argsz = sizeof(*info) + caps_size;
 	if (given >= info->argsz) {
 		info->cap_offset = sizeof(*info);
-		rc = call_copy_out(call, call->uptr + sizeof(*info), caps, caps_size, "capabilities");
+		rc = call_copy_out(call, call->uptr + sizeof(*info), caps, caps_size,
+				   "capabilities");
 	}
 	if (rc)
 		return rc;
@@ -398,6 +407,8 @@ long vfio_compat_ioctl(struct call *call, unsigned int cmd)
 	case VFIO_IOMMU_UNMAP_DMA:
 		return unmap_dma(call);
 	default:
-		return swi_fail(call->why, -ENOTTY, "ioctl number %#x is neither one of iommufd nor of a VFIO container", cmd);
+		return swi_fail(
+			call->why, -ENOTTY,
+			"ioctl number %#x is neither one of iommufd nor of a VFIO container", cmd);
 	}
 }

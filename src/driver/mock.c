@@ -42,8 +42,8 @@ static int mock_table_format(struct device *dev, const struct iommu_user_data *d
 	return arg.pagetable_type <= MOCK_TABLE_HUGE ? 0 : -EOPNOTSUPP;
 }
 
-static struct iommu_domain *mock_alloc_nested(struct device *dev, struct iommu_domain *parent, uint32_t flags,
-					      const struct iommu_user_data *data)
+static struct iommu_domain *mock_alloc_nested(struct device *dev, struct iommu_domain *parent,
+					      uint32_t flags, const struct iommu_user_data *data)
 {
 	(void)dev;
 	(void)parent;

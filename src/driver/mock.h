@@ -91,7 +91,8 @@ extern const struct iommu_domain_ops mock_paging_ops; /* of page tables */
 extern struct iommu_domain mock_blocked_domain;
 
 /* `viommu` may be NULL. ERR_PTR. */
-struct iommu_domain *mock_nested_create(struct iommufd_viommu *viommu, const struct iommu_user_data *data);
+struct iommu_domain *mock_nested_create(struct iommufd_viommu *viommu,
+					const struct iommu_user_data *data);
 /* NULL if it is none of the mock's. */
 struct mock_nested *mock_nested_of(struct iommu_domain *domain);
 size_t mock_get_viommu_size(struct device *dev, uint32_t type);

@@ -20,8 +20,7 @@
 #include <time.h>
 #include "base/alloc.h"
 
-/* ---- creation ----------------------------------------------------------------------------------
- */
+/* ---- creation -------------------------------------------------------------------------------- */
 
 static bool update_gap(struct rb_node *node)
 {
@@ -98,8 +97,7 @@ void iova_map_unlock(struct iova_map *map)
 	pthread_mutex_unlock(&map->lock);
 }
 
-/* ---- the tree ----------------------------------------------------------------------------------
- */
+/* ---- the tree -------------------------------------------------------------------------------- */
 
 static struct iova_area *area_or_null(struct rb_node *node)
 {
@@ -179,8 +177,7 @@ struct iova_area *area_next_gap(struct iova_area *area, uint64_t size)
 	}
 }
 
-/* ---- the life of an area -----------------------------------------------------------------------
- */
+/* ---- the life of an area --------------------------------------------------------------------- */
 
 /* Where an area goes in the tree, and its neighbours. */
 struct place {

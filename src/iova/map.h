@@ -62,19 +62,19 @@ struct iova_area {
 	 */
 	_Atomic(void *) host;
 	uint64_t gap_before; /* free bytes between the previous area (or 0) and iova; map lock */
-	uint64_t subtree_max_gap; /* largest gap_before in this subtree; map lock */
+	uint64_t subtree_max_gap;	    /* largest gap_before in this subtree; map lock */
 	_Atomic(struct dirty_view *) dirty; /* what devices wrote (core); loaded by readers */
-	uint8_t prot;		  /* SWI_READ | SWI_WRITE; immutable while published */
-	_Atomic bool live;	  /* readers may use it: between publish and retract */
-	bool busy;		  /* being set up or torn down by some call; map lock */
+	uint8_t prot;			    /* SWI_READ | SWI_WRITE; immutable while published */
+	_Atomic bool live;		    /* readers may use it: between publish and retract */
+	bool busy;			    /* being set up or torn down by some call; map lock */
 	/* Accesses refused until unmapped (core.md 4.4 rule 4). Map lock to write. */
 	_Atomic bool blocked;
-	unsigned pins;	/* access pins, also those being made (core); map lock */
-	unsigned locks; /* how many of them forbid unmapping (core.md 6.2, internal accesses); map lock */
+	unsigned pins; /* access pins, also those being made (core); map lock */
+	unsigned
+		locks; /* how many of them forbid unmapping (core.md 6.2, internal accesses); map lock */
 };
 
-/* ---- the map ----------------------------------------------------------------------------------
- */
+/* ---- the map --------------------------------------------------------------------------------- */
 
 /* An empty map over [0, IOVA_MAX]. -ENOMEM. */
 int iova_map_create(struct iova_map **out);
@@ -119,8 +119,7 @@ size_t iova_map_count(const struct iova_map *map);
 #define iova_map_for_each(area, map) \
 	for ((area) = iova_map_first(map, 0); (area); (area) = iova_area_next(area))
 
-/* ---- reserved and allowed ranges (core.md 3.3 to 3.5) ------------------------------------------
- */
+/* ---- reserved and allowed ranges (core.md 3.3 to 3.5) ---------------------------------------- */
 
 struct iova_range {
 	iova_t first, last;
@@ -162,8 +161,7 @@ int iova_map_set_allowed(struct iova_map *map, struct iova_allow_list *list);
 int iova_map_find(struct iova_map *map, uint64_t length, uint64_t addr, uint64_t align,
 		  iova_t *out);
 
-/* ---- readers -----------------------------------------------------------------------------------
- */
+/* ---- readers --------------------------------------------------------------------------------- */
 
 /*
  * iova_translate(), and in `last` (>= iova) how far the area goes on from there, from one and the

@@ -36,8 +36,7 @@
 #define RETIRED_MANY 16
 #define RETIRED_LIMIT 4096
 
-/* ---- tables out of use -------------------------------------------------------------------------
- */
+/* ---- tables out of use ----------------------------------------------------------------------- */
 
 static unsigned pool_kind(const struct radix_table *table)
 {
@@ -174,8 +173,7 @@ void radix_destroy(struct iova_map *map)
 	free_list(map->pool.spare[1]);
 }
 
-/* ---- walking a span ----------------------------------------------------------------------------
- */
+/* ---- walking a span -------------------------------------------------------------------------- */
 
 static uintptr_t slot_get(const struct radix_table *table, unsigned index)
 {
@@ -265,8 +263,7 @@ void radix_show(struct iova_map *map, iova_t first, iova_t last, struct iova_are
 	show(radix_table_of(root), first, last, area);
 }
 
-/* ---- taking ------------------------------------------------------------------------------------
- */
+/* ---- taking ---------------------------------------------------------------------------------- */
 
 /* Frees tables that were never linked. */
 static void free_unlinked(struct radix_table *table)
@@ -411,8 +408,7 @@ undo:
 	return -ENOMEM;
 }
 
-/* ---- giving back -------------------------------------------------------------------------------
- */
+/* ---- giving back ----------------------------------------------------------------------------- */
 
 /* Takes off the slots of a span (not when `taken` is false) and unlinks the tables left empty. */
 static void drop(struct iova_map *map, struct radix_table *table, iova_t first, iova_t last,
@@ -526,8 +522,7 @@ int radix_cut(struct iova_map *map, const struct iova_span *span, iova_t at)
 	return 0;
 }
 
-/* ---- looking up --------------------------------------------------------------------------------
- */
+/* ---- looking up ------------------------------------------------------------------------------ */
 
 /* The area that is alone in a page, if it holds `iova`. */
 static struct iova_area *look_at_part(uintptr_t word, iova_t iova, iova_t *first, iova_t *last)

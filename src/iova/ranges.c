@@ -12,8 +12,7 @@
 #include <errno.h>
 #include "base/alloc.h"
 
-/* ---- reserved ranges ---------------------------------------------------------------------------
- */
+/* ---- reserved ranges ------------------------------------------------------------------------- */
 
 struct reserved {
 	struct rb_node node; /* by first */
@@ -143,8 +142,7 @@ size_t iova_map_usable(struct iova_map *map, struct iova_range *ranges, size_t m
 	return n;
 }
 
-/* ---- allowed ranges ----------------------------------------------------------------------------
- */
+/* ---- allowed ranges -------------------------------------------------------------------------- */
 
 struct iova_allowed {
 	struct rb_node node; /* by first */

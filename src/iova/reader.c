@@ -20,8 +20,7 @@
 #define TAG_MAX 4095u
 #define PORTION 32u
 
-/* ---- waiting -----------------------------------------------------------------------------------
- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 struct patience {
 	unsigned rounds;
@@ -153,8 +152,7 @@ void iova_map_sync(struct iova_map *map)
 	radix_readers_left(map, generation);
 }
 
-/* ---- registration ------------------------------------------------------------------------------
- */
+/* ---- registration ---------------------------------------------------------------------------- */
 
 int iova_reader_init(struct iova_reader *reader)
 {
@@ -222,8 +220,7 @@ void iova_reader_detach(struct iova_reader *reader, struct iova_map *map)
 	swi_free(reg);
 }
 
-/* ---- translating -------------------------------------------------------------------------------
- */
+/* ---- translating ----------------------------------------------------------------------------- */
 
 /* Everything remembered is void. */
 static void forget(struct iova_reader *reader)

@@ -54,7 +54,7 @@ struct mem_accounts {
 	pthread_mutex_t lock;	 /* tables and counters */
 	struct list processes[PROCESS_BUCKETS];
 	struct list users;
-	_Atomic uint64_t batch; /* see mem_accounts_set_batch() */
+	_Atomic uint64_t batch;	       /* see mem_accounts_set_batch() */
 	pthread_mutex_t registry_lock; /* a leaf */
 	struct list registry;
 };
@@ -110,13 +110,44 @@ static bool still_lives(const struct mem_process *p)
 }
 
 /* Asks for the limit; the old value stays if the process has gone. */
+/*
+ * The soft limit as the process' own limits file tells it, which everybody may read: prlimit() refuses
+ * processes of other users. False when it cannot be read.
+ */
+static bool read_memlock_limit(const struct mem_process *p, uint64_t *limit)
+{
+	char buf[512], word[32];
+	struct proc_words w = {.buf = buf, .size = sizeof(buf)};
+	unsigned int matched = 0; /* words of "locked memory" seen in a row */
+	bool found = false;
+
+	w.fd = p->dir < 0 ? -1 : openat(p->dir, "limits", O_RDONLY | O_CLOEXEC);
+	if (w.fd < 0)
+		return false;
+	while (!found && proc_word(&w, word, sizeof(word)) > 0) {
+		found = matched == 2;
+		if (found)
+			*limit = strcmp(word, "unlimited") ? strtoull(word, NULL, 10)
+							   : (uint64_t)RLIM_INFINITY;
+		else if (!strcmp(word, matched ? "memory" : "locked"))
+			matched++;
+		else
+			matched = 0;
+	}
+	close(w.fd);
+	return found;
+}
+
 static uint64_t memlock_limit(struct mem_process *p)
 {
 	struct rlimit rl;
+	uint64_t limit;
 
 	if (!prlimit(p->pid, RLIMIT_MEMLOCK, NULL, &rl) &&
 	    (p->dir < 0 || !faccessat(p->dir, "status", F_OK, 0)))
 		atomic_store_explicit(&p->limit, rl.rlim_cur, memory_order_relaxed);
+	else if (read_memlock_limit(p, &limit))
+		atomic_store_explicit(&p->limit, limit, memory_order_relaxed);
 	return atomic_load_explicit(&p->limit, memory_order_relaxed);
 }
 

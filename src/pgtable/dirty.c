@@ -102,8 +102,7 @@ uint64_t dirty_render(const struct pgtable *pt, const struct table *table, unsig
 	return table->dirty && dirty_test(table, index) ? e ^ pt->geo.dirty_flip : e;
 }
 
-/* ---- marking -----------------------------------------------------------------------------------
- */
+/* ---- marking --------------------------------------------------------------------------------- */
 
 /* Marks the leaf at the end of the path, whose entry is `e`. */
 static void mark_leaf(struct pgtable *pt, struct path *path, uint64_t e)
@@ -152,8 +151,7 @@ void pgtable_mark_dirty(struct pgtable *pt, iova_t iova, uint64_t length)
 	}
 }
 
-/* ---- reading -----------------------------------------------------------------------------------
- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 struct scan {
 	struct pgtable *pt;

@@ -73,8 +73,7 @@ struct pgtable_format {
 	unsigned (*contig_lg2)(const struct pgtable_geometry *geo, uint64_t entry);
 };
 
-/* ---- sizes -------------------------------------------------------------------------------------
- */
+/* ---- sizes ----------------------------------------------------------------------------------- */
 
 /* Natural size of a level. Level 5 of AMDv1 is 2^57: never above 63. */
 static inline unsigned level_lg2(const struct pgtable_geometry *geo, unsigned level)
@@ -116,8 +115,7 @@ static inline unsigned level_index(const struct pgtable_geometry *geo, unsigned 
 	return (iova >> level_lg2(geo, level)) & (level_slots(geo, level) - 1);
 }
 
-/* ---- entries -----------------------------------------------------------------------------------
- */
+/* ---- entries --------------------------------------------------------------------------------- */
 
 static inline bool entry_present(const struct pgtable_geometry *geo, uint64_t e)
 {

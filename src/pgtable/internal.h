@@ -100,8 +100,7 @@ void gather_range(struct pgtable_gather *gather, iova_t first, iova_t last);
 /* A table was unlinked, with all below it. NULL: no reader is there, free it now. */
 void gather_table(struct pgtable *pt, struct pgtable_gather *gather, uint32_t number);
 
-/* ---- dirty bits (dirty.c) ----------------------------------------------------------------------
- */
+/* ---- dirty bits (dirty.c) -------------------------------------------------------------------- */
 
 /* The slots [first, first + n) were emptied: they are clean. To be called after that was stored. */
 void dirty_forget(struct table *table, unsigned first, unsigned n);

@@ -24,8 +24,7 @@ struct run {
 	struct pgtable_gather *gather;
 };
 
-/* ---- tables ------------------------------------------------------------------------------------
- */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 /* Adds a root above `root`, unless somebody else does. */
 static int grow_root(struct pgtable *pt, uint64_t root)
@@ -121,8 +120,7 @@ static bool table_empty(struct pgtable *pt, unsigned level, uint64_t e)
 	return true;
 }
 
-/* ---- leaves ------------------------------------------------------------------------------------
- */
+/* ---- leaves ---------------------------------------------------------------------------------- */
 
 /*
  * A slot that a leaf is to be written to holds `e`. A table that may go is replaced; the slot counts
@@ -262,8 +260,7 @@ static int map_run(struct pgtable *pt, iova_t iova, phys_t pa, uint64_t size, ui
 	return rc;
 }
 
-/* ---- requests ----------------------------------------------------------------------------------
- */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 /* What can be wrong with a request whatever the table holds, in the order of the spec. */
 static int check_map(const struct pgtable *pt, iova_t iova, phys_t pa, uint64_t length,

@@ -124,8 +124,7 @@ void pgtable_get_info(struct pgtable *pt, struct pgtable_info *out)
 	};
 }
 
-/* ---- walking -----------------------------------------------------------------------------------
- */
+/* ---- walking --------------------------------------------------------------------------------- */
 
 bool va_valid(const struct pgtable_geometry *geo, iova_t iova)
 {
@@ -174,8 +173,7 @@ void path_account(struct pgtable *pt, struct path *path, unsigned level, int n)
 	}
 }
 
-/* ---- looking up --------------------------------------------------------------------------------
- */
+/* ---- looking up ------------------------------------------------------------------------------ */
 
 bool pgtable_lookup(struct pgtable *pt, iova_t iova, struct pgtable_leaf *out)
 {

@@ -161,8 +161,7 @@ uint64_t pgtable_unmap_pages(struct pgtable *pt, iova_t iova, uint64_t pgsize, u
  */
 void pgtable_gather_free(struct pgtable *pt, struct pgtable_gather *gather);
 
-/* ---- looking up --------------------------------------------------------------------------------
- */
+/* ---- looking up ------------------------------------------------------------------------------ */
 
 struct pgtable_leaf {
 	iova_t iova; /* where the leaf begins, and its size */
@@ -194,8 +193,7 @@ struct pgtable_entry {
 void pgtable_dump(struct pgtable *pt, void (*fn)(void *data, const struct pgtable_entry *entry),
 		  void *data);
 
-/* ---- dirty tracking ----------------------------------------------------------------------------
- */
+/* ---- dirty tracking -------------------------------------------------------------------------- */
 
 /*
  * Marks the leaves that [iova, iova + length) touches as a write of a device does; what is not

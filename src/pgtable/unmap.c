@@ -9,8 +9,7 @@
  */
 #include "pgtable/internal.h"
 
-/* ---- gathers -----------------------------------------------------------------------------------
- */
+/* ---- gathers --------------------------------------------------------------------------------- */
 
 void gather_range(struct pgtable_gather *gather, iova_t first, iova_t last)
 {
@@ -61,8 +60,7 @@ void pgtable_gather_free(struct pgtable *pt, struct pgtable_gather *gather)
 	pgtable_gather_init(gather);
 }
 
-/* ---- unmapping ---------------------------------------------------------------------------------
- */
+/* ---- unmapping ------------------------------------------------------------------------------- */
 
 /* Takes away the table below the path's lowest slot, which holds `e`. */
 static void detach(struct pgtable *pt, struct path *path, uint64_t e, struct pgtable_gather *gather)

@@ -36,8 +36,7 @@ static void explain(struct session *s, struct task *t, const struct node *node, 
 		    strerrorname_np(-rc), t->caller.reason[0] ? ": " : "", t->caller.reason);
 }
 
-/* ---- handlers ----------------------------------------------------------------------------------
- */
+/* ---- handlers -------------------------------------------------------------------------------- */
 
 static long on_ioctl(struct session *s, struct task *t, struct open_file *file, const __u64 *args)
 {
@@ -123,7 +122,13 @@ static long on_mmap(struct session *s, struct task *t, struct open_file *file, c
 	struct iommufd_ctx *ctx;
 	long rc;
 
-	if (vfio) {
+	if (open_file_read_only(file)) {
+		/* Writable ones are the kernel's to refuse (EACCES); the others count as private. */
+		if ((args[2] & PROT_WRITE) && (args[3] & MAP_SHARED))
+			return CONTINUE;
+		rc = swi_fail((struct swi_reason *)t->caller.reason, -EINVAL,
+			      "the file was opened for reading only");
+	} else if (vfio) {
 		rc = vfio_file_mmap(vfio, &t->caller, args[1], args[2], args[3], args[5]);
 	} else {
 		rc = open_file_ctx(file, &ctx);
@@ -155,7 +160,8 @@ static long on_event_file(struct task *t, struct swiommu_file *file, bool write,
 	if (args[2] > 1024)
 		return -EINVAL;
 	for (uint64_t i = 0; i < args[2]; i++) {
-		rc = t->caller.ops->copy_in(&t->caller, &iov, args[1] + i * sizeof(iov), sizeof(iov));
+		rc = t->caller.ops->copy_in(&t->caller, &iov, args[1] + i * sizeof(iov),
+					    sizeof(iov));
 		if (!rc)
 			rc = move(file, &t->caller, iov.base, SWI_MIN(iov.len, 0x7ffff000ull));
 		if (rc < 0)
@@ -185,7 +191,8 @@ static long on_stream(struct session *s, struct task *t, const struct seccomp_da
 	if (rc)
 		return CONTINUE;
 	testabi_begin(s->testabi, t->tid);
-	rc = on_event_file(t, file, write, data->nr == SYS_readv || data->nr == SYS_writev, data->args);
+	rc = on_event_file(t, file, write, data->nr == SYS_readv || data->nr == SYS_writev,
+			   data->args);
 	testabi_end(s->testabi, t->tid);
 	swiommu_file_put(file);
 	return rc;

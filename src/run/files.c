@@ -53,6 +53,7 @@ struct open_file {
 	uint64_t token;
 	_Atomic unsigned int refs; /* the list's, and calls in progress */
 	_Atomic pid_t user;	   /* thread that used it last, for reports */
+	bool read_only;		   /* opened O_RDONLY */
 	struct iommufd_ctx *ctx;   /* NODE_IOMMU */
 	struct vfio_file *vfio;	   /* NODE_VFIO_CDEV */
 };
@@ -151,8 +152,7 @@ fail:
 	return rc;
 }
 
-/* ---- tokens ------------------------------------------------------------------------------------
- */
+/* ---- tokens ---------------------------------------------------------------------------------- */
 
 static struct flock token_lock(uint64_t token, short type)
 {
@@ -273,8 +273,7 @@ static int find_locked(struct files *f, struct node *node, int fd, struct open_f
 	return find_by_locks_locked(f, node, fd, out);
 }
 
-/* ---- life --------------------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static struct node *find_node(struct session *s, int fd)
 {
@@ -290,7 +289,8 @@ static struct node *find_node(struct session *s, int fd)
 
 static int create_locked(struct files *f, struct node *node, int fd, struct open_file **out)
 {
-	struct swiommu_options options = {.hooks = f->hooks, .accounts = f->session->accounts,
+	struct swiommu_options options = {.hooks = f->hooks,
+					  .accounts = f->session->accounts,
 					  .test_abi = f->session->mocks,
 					  .regions = f->session->regions};
 	struct open_file *file = swi_new(struct open_file);
@@ -301,6 +301,7 @@ static int create_locked(struct files *f, struct node *node, int fd, struct open
 	file->node = node;
 	file->token = f->next_token;
 	file->refs = 1;
+	file->read_only = (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY;
 	rc = node->kind == NODE_IOMMU ? swiommu_open_with(&options, &file->ctx)
 				      : vfio_file_open(node->device->dev, &file->vfio);
 	if (rc)
@@ -367,6 +368,11 @@ int open_file_ctx(struct open_file *file, struct iommufd_ctx **out)
 	iommufd_ctx_get(file->ctx);
 	*out = file->ctx;
 	return 0;
+}
+
+bool open_file_read_only(const struct open_file *file)
+{
+	return file->read_only;
 }
 
 struct vfio_file *open_file_vfio(struct open_file *file)
@@ -513,8 +519,7 @@ void files_get_orphans(struct files *f, struct files_orphans *out)
 	pthread_mutex_unlock(&f->lock);
 }
 
-/* ---- the sweeper -------------------------------------------------------------------------------
- */
+/* ---- the sweeper ----------------------------------------------------------------------------- */
 
 /* At 50 us, 200 us ... 0.8 s after the event. */
 #define SWEEPS_AFTER_CLOSE 8

@@ -23,6 +23,8 @@ void files_destroy(struct files *f);
 int files_get(struct files *f, int fd, pid_t user, struct open_file **out);
 void open_file_put(struct open_file *file);
 
+/* Whether it was opened O_RDONLY; ioctls do not care, mappings do. */
+bool open_file_read_only(const struct open_file *file);
 const struct node *open_file_node(const struct open_file *file);
 /* The context of an open /dev/iommu, with a reference; -EBADFD for other nodes. */
 int open_file_ctx(struct open_file *file, struct iommufd_ctx **out);

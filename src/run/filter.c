@@ -75,7 +75,8 @@ static int add_position_rules(scmp_filter_ctx ctx, uint64_t bar0_limit)
 
 static int add_stream_rules(scmp_filter_ctx ctx, bool all)
 {
-	static const int calls[] = {SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(readv), SCMP_SYS(writev)};
+	static const int calls[] = {SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(readv),
+				    SCMP_SYS(writev)};
 	int rc = 0;
 
 	for (size_t i = 0; !rc && i < ARRAY_SIZE(calls); i++) {

@@ -36,8 +36,7 @@ struct report {
 	struct tree_error err;
 };
 
-/* ---- the child ---------------------------------------------------------------------------------
- */
+/* ---- the child ------------------------------------------------------------------------------- */
 
 static void send_report(int channel, const struct report *r, const int *fds, size_t nr_fds)
 {
@@ -138,8 +137,7 @@ static void child_main(struct session *s, char **argv, int channel, const struct
 	_exit(rc == ENOENT ? 127 : 126);
 }
 
-/* ---- the parent --------------------------------------------------------------------------------
- */
+/* ---- the parent ------------------------------------------------------------------------------ */
 
 static int receive_report(int channel, struct report *r, int *fds, size_t *nr_fds)
 {
@@ -223,7 +221,8 @@ int launch_prepare(struct session *s, char **argv, struct launched *out)
 		return -E2BIG;
 	}
 	/* The fail-nth files of the test ABI are written at position 0. */
-	rc = run_filter_build(SWI_MAX(session_bar0_limit(s), s->testabi ? 1 : 0), s->testabi, &filter);
+	rc = run_filter_build(SWI_MAX(session_bar0_limit(s), s->testabi ? 1 : 0), s->testabi,
+			      &filter);
 	if (rc) {
 		session_say(s, "cannot build the seccomp filter: %s", strerror(-rc));
 		return rc;

@@ -20,8 +20,7 @@
 #include "mem/guard.h"
 #include "run/testabi.h"
 
-/* ---- talking -----------------------------------------------------------------------------------
- */
+/* ---- talking --------------------------------------------------------------------------------- */
 
 void session_say(struct session *s, const char *fmt, ...)
 {
@@ -116,8 +115,7 @@ void session_hooks(struct session *s, struct swiommu_hooks *out)
 	*out = (struct swiommu_hooks){.log = on_ctx_log, .fault = on_fault, .data = s};
 }
 
-/* ---- places ------------------------------------------------------------------------------------
- */
+/* ---- places ---------------------------------------------------------------------------------- */
 
 /* "dddd:bb:dd.f" in hexadecimal, device at most 1f, function at most 7. */
 static bool valid_bdf(const char *bdf)
@@ -189,8 +187,7 @@ static unsigned int first_free_number(const char *dir, const char *prefix)
 	return next;
 }
 
-/* ---- devices -----------------------------------------------------------------------------------
- */
+/* ---- devices --------------------------------------------------------------------------------- */
 
 #define SPEC_MAX 1024
 

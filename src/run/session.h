@@ -59,12 +59,13 @@ struct session {
 	struct swi_log log;
 	pthread_mutex_t log_lock;
 	struct swiommu_files *given; /* files that the engine has given to the program */
-	struct swiommu_regions *regions; /* drivers' memory that it can map, in the file of /dev/iommu */
+	struct swiommu_regions
+		*regions; /* drivers' memory that it can map, in the file of /dev/iommu */
 	struct swiommu_test_abi *mocks; /* IOMMU_TEST_CMD is answered; NULL: it is not */
 	struct testabi *testabi;	/* and what else --test-abi brings */
-	int log_fd;	   /* where our own lines go */
-	bool explain;	   /* tell the reason of every failing call */
-	bool wait;	   /* outlive the program until its last descendant has gone */
+	int log_fd;			/* where our own lines go */
+	bool explain;			/* tell the reason of every failing call */
+	bool wait;			/* outlive the program until its last descendant has gone */
 	bool unprivileged; /* the program runs in a user namespace of ours: no real capabilities */
 	int listener;	   /* seccomp notifications; -1 before launch */
 };

@@ -51,8 +51,7 @@ static int64_t now_ms(void)
 	return t.tv_sec * 1000ll + t.tv_nsec / 1000000;
 }
 
-/* ---- children ----------------------------------------------------------------------------------
- */
+/* ---- children -------------------------------------------------------------------------------- */
 
 static void reap(struct supervision *v)
 {
@@ -136,8 +135,7 @@ static void end_leftovers(struct supervision *v)
 	v->ask_at = now_ms() + (v->asked++ ? KILL_EVERY_MS : GRACE_MS);
 }
 
-/* ---- events ------------------------------------------------------------------------------------
- */
+/* ---- events ---------------------------------------------------------------------------------- */
 
 /* The program has ended, and somebody wants us to end too: no more waiting, no more grace. */
 static void hasten(struct supervision *v, int sig)

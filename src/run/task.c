@@ -32,8 +32,7 @@ bool task_valid(struct task *t)
 	return !ioctl(t->session->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &t->notif_id);
 }
 
-/* ---- memory ------------------------------------------------------------------------------------
- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 static bool read_memory(struct task *t, void *dst, uint64_t from, size_t len, size_t *got)
 {
@@ -110,8 +109,7 @@ static int task_get_memory(struct swiommu_caller *c, struct mem_owner **out)
 	return -ESRCH;
 }
 
-/* ---- descriptors -------------------------------------------------------------------------------
- */
+/* ---- descriptors ----------------------------------------------------------------------------- */
 
 /* The value of a "Key:\t123" line of /proc/TID/status. */
 static int status_field(pid_t tid, const char *key, int base, unsigned long long *out)
@@ -300,8 +298,7 @@ static int task_get_ctx(struct swiommu_caller *c, int fd, struct iommufd_ctx **o
 	return rc;
 }
 
-/* ---- privileges --------------------------------------------------------------------------------
- */
+/* ---- privileges ------------------------------------------------------------------------------ */
 
 /* Capabilities count only in the initial user namespace; ours stands for it. */
 static bool same_user_ns(pid_t tid)

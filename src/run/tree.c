@@ -37,8 +37,7 @@ static int fail(struct tree_error *err, int rc, const char *fmt, ...)
 	return rc;
 }
 
-/* ---- namespaces --------------------------------------------------------------------------------
- */
+/* ---- namespaces ------------------------------------------------------------------------------ */
 
 static int write_text(const char *path, const char *text)
 {
@@ -113,8 +112,7 @@ int tree_leave_root(bool unprivileged, uid_t uid, gid_t gid, struct tree_error *
 	return rc ? fail(err, rc, "cannot map user %u back", uid) : 0;
 }
 
-/* ---- grafts ------------------------------------------------------------------------------------
- */
+/* ---- grafts ---------------------------------------------------------------------------------- */
 
 #define PATH_SIZE 320
 #define TMPFS_OPTIONS "mode=755,size=64m"
@@ -241,8 +239,7 @@ static void unmark(const char *dir)
 	unlink(probe);
 }
 
-/* ---- contents ----------------------------------------------------------------------------------
- */
+/* ---- contents -------------------------------------------------------------------------------- */
 
 static int add_file(const char *path, const char *text, mode_t mode, struct tree_error *err)
 {
@@ -368,9 +365,23 @@ static int add_nodes(struct session *s, struct tree_error *err)
 static int add_fault_files(const char *dir, const char *const *extra, struct tree_error *err)
 {
 	static const char *const common[] = {
-		"probability", "0\n", "interval", "1\n", "times", "1\n", "space", "0\n",
-		"verbose", "2\n", "verbose_ratelimit_burst", "10\n",
-		"verbose_ratelimit_interval_ms", "0\n", "task-filter", "N\n", NULL,
+		"probability",
+		"0\n",
+		"interval",
+		"1\n",
+		"times",
+		"1\n",
+		"space",
+		"0\n",
+		"verbose",
+		"2\n",
+		"verbose_ratelimit_burst",
+		"10\n",
+		"verbose_ratelimit_interval_ms",
+		"0\n",
+		"task-filter",
+		"N\n",
+		NULL,
 	};
 	const char *const *lists[] = {common, extra};
 	char path[PATH_SIZE];
@@ -387,8 +398,8 @@ static int add_fault_files(const char *dir, const char *const *extra, struct tre
 static int add_fault_injection(struct tree_error *err)
 {
 	static const char *const slab[] = {"cache-filter", "N\n", "ignore-gfp-wait", "Y\n", NULL};
-	static const char *const page[] = {"ignore-gfp-wait", "Y\n", "ignore-gfp-highmem", "Y\n",
-					   "min-order", "1\n", NULL};
+	static const char *const page[] = {
+		"ignore-gfp-wait", "Y\n", "ignore-gfp-highmem", "Y\n", "min-order", "1\n", NULL};
 	int rc = 0;
 
 	if (access("/sys/kernel/debug", F_OK)) {

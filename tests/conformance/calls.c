@@ -18,7 +18,7 @@ long call(struct ctx *c, unsigned int cmd, void *arg)
 struct ctx *ctx_open(void)
 {
 	struct ctx *c;
-	int rc = suite.fe->open(0, &c);
+	int rc = suite.fe->open(O_RDWR, &c);
 
 	if (rc)
 		give_up("one more context cannot be opened: %s", strerror(-rc));
@@ -452,6 +452,18 @@ void drop_cap(int cap)
 	data[CAP_TO_INDEX(cap)].effective &= ~CAP_TO_MASK(cap);
 	data[CAP_TO_INDEX(cap)].permitted &= ~CAP_TO_MASK(cap);
 	caps(true, data);
+}
+
+bool can_change_user(void)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid < 0)
+		give_up("fork: %s", strerror(errno));
+	if (!pid)
+		_exit(geteuid() != 0 || setresuid(OTHER_USER, OTHER_USER, OTHER_USER) != 0);
+	return waitpid(pid, &status, 0) == pid && !status;
 }
 
 void set_memlock(uint64_t bytes)

@@ -2,6 +2,7 @@
 /* /dev/iommu by system calls. Mock devices come from IOMMU_TEST_CMD where there is one. */
 #include <fcntl.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 
 #include "suite.h"
 
@@ -22,7 +23,7 @@ static int dev_open(int flags, struct ctx **out)
 	if (!dc)
 		return -ENOMEM;
 	dc->base.fe = &fe_dev;
-	dc->fd = open("/dev/iommu", (flags ? flags : O_RDWR) | O_CLOEXEC);
+	dc->fd = open("/dev/iommu", flags | O_CLOEXEC);
 	if (dc->fd < 0) {
 		int rc = -errno;
 
@@ -44,6 +45,12 @@ static long dev_ioctl(struct ctx *c, unsigned int cmd, uint64_t arg)
 	int rc = ioctl(fd_of(c), cmd, arg);
 
 	return rc < 0 ? -errno : rc;
+}
+
+static int dev_mmap(struct ctx *c, size_t len, int prot, int flags, uint64_t offset, char **out)
+{
+	*out = mmap(NULL, len, prot, flags, fd_of(c), offset);
+	return *out == MAP_FAILED ? -errno : 0;
 }
 
 static int test_op(struct ctx *c, struct test_cmd *cmd)
@@ -115,6 +122,7 @@ const struct front_end fe_dev = {
 	.close = dev_close,
 	.ioctl = dev_ioctl,
 	.fd = fd_of,
+	.mmap = dev_mmap,
 	.mock_add = dev_mock_add,
 	.mock_remove = dev_mock_remove,
 	.mock_check = dev_mock_check,

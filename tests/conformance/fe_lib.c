@@ -3,6 +3,8 @@
  * The library in this process. A mock device is a struct device of our own behind a struct
  * iommu_driver of our own; that it sees the right memory is proved by moving bytes both ways.
  */
+#include <sys/mman.h>
+
 #include "core/ctx.h"
 #include "core/ioas.h"
 #include "fe_lib.h"
@@ -33,6 +35,7 @@ static const struct iommu_driver mock_driver = {
 /* The world of this process: mock devices are numbered and descriptors are found across its contexts. */
 static struct swiommu_test_abi *test_abi;
 static struct swiommu_files *files;
+static struct swiommu_regions *regions;
 
 static struct iommufd_ctx *ictx_of(struct ctx *c)
 {
@@ -62,6 +65,8 @@ static int make_world(void)
 		rc = swiommu_test_abi_create(&test_abi);
 	if (!rc && !files)
 		rc = swiommu_files_create(&files);
+	if (!rc && !regions)
+		rc = swiommu_regions_create(-1, &regions);
 	/* Cases truncate files that are mapped, as a host's clients may. */
 	return rc ? rc : mem_guard_install();
 }
@@ -79,6 +84,7 @@ static int lib_open(int flags, struct ctx **out)
 	lc->base.fe = &fe_lib;
 	list_init(&lc->mocks);
 	options.test_abi = test_abi;
+	options.regions = regions;
 	if (!rc)
 		rc = swiommu_open_with(&options, &lc->ictx);
 	if (rc) {
@@ -102,6 +108,19 @@ static int lib_fd(struct ctx *c)
 {
 	(void)c;
 	return -ENOSYS;
+}
+
+static int lib_mmap(struct ctx *c, size_t len, int prot, int flags, uint64_t offset, char **out)
+{
+	struct swiommu_caller caller;
+	int rc, fd;
+
+	swiommu_caller_local(&caller);
+	rc = swiommu_mmap(ictx_of(c), &caller, len, prot, flags, offset, &fd);
+	if (rc)
+		return rc;
+	*out = mmap(NULL, len, prot, flags, fd, offset);
+	return *out == MAP_FAILED ? -errno : 0;
 }
 
 static void free_mock(struct lib_mock *lm)
@@ -223,6 +242,7 @@ const struct front_end fe_lib = {
 	.close = lib_close,
 	.ioctl = lib_ioctl,
 	.fd = lib_fd,
+	.mmap = lib_mmap,
 	.mock_add = lib_mock_add,
 	.mock_remove = lib_mock_remove,
 	.mock_check = lib_mock_check,

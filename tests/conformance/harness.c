@@ -5,6 +5,7 @@
  */
 #include "harness.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -135,7 +136,7 @@ static int run_here(const struct row *row)
 
 	if (setjmp(run.leave))
 		return run.left_by;
-	rc = suite.fe->open(0, &opened);
+	rc = suite.fe->open(O_RDWR, &opened);
 	if (rc)
 		give_up("the context cannot be opened: %s", strerror(-rc));
 	c = opened;

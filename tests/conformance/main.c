@@ -60,8 +60,8 @@ int main(int argc, char **argv)
 	};
 	const struct rows prevalidation = rows_prevalidation();
 	const struct rows *all[] = {
-		&rows_context, &prevalidation, &rows_map,  &rows_domain, &rows_access,
-		&rows_account, &rows_viommu,   &rows_vfio, &rows_races,
+		&rows_context, &prevalidation, &rows_map,    &rows_domain, &rows_access,
+		&rows_account, &rows_dmabuf,   &rows_viommu, &rows_vfio,   &rows_races,
 	};
 	struct selection sel = {0};
 	struct tally tally = {0};

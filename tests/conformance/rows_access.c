@@ -3,7 +3,9 @@
  * Accesses, the way in for device emulators, by the descriptors of the test ABI: pins, transfers,
  * what UNMAP and moving to another IOAS do with pins.
  */
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 
 #include "suite.h"
 
@@ -244,6 +246,56 @@ static void dead_mapper(struct ctx *c)
 	unmap_expect(c, ioas, 0, MAX, 2 * PAGE);
 }
 
+/* Maps and becomes another program, which closes `tell` by that and lives until `stay` ends. */
+struct execing {
+	uint32_t ioas;
+	int tell[2], stay[2];
+};
+
+static void map_and_exec(struct ctx *c, struct execing *e)
+{
+	char *v = memory(2);
+	long rc;
+
+	memcpy(v + PAGE - 4, "old data", 8);
+	rc = map_at(c, e->ioas, MOCK_FIRST, addr(v), 2 * PAGE);
+	dup2(e->stay[0], STDIN_FILENO);
+	close(e->stay[1]);
+	if (write(e->tell[1], &rc, sizeof(rc)) == sizeof(rc) && !rc)
+		execlp("cat", "cat", NULL);
+	_exit(1);
+}
+
+static void mapper_that_execed(struct ctx *c)
+{
+	struct execing e = {.ioas = ioas_new(c)};
+	struct mock m;
+	char b[8] = {0};
+	long rc = -1;
+	pid_t pid;
+	int access;
+
+	need_fd(c);
+	mock_add(c, e.ioas, &m);
+	access = accfd_open(c, e.ioas, false);
+	if (pipe2(e.tell, O_CLOEXEC) || pipe2(e.stay, O_CLOEXEC) || (pid = fork()) < 0)
+		give_up("pipe or fork: %s", strerror(errno));
+	if (!pid)
+		map_and_exec(c, &e);
+	close(e.tell[1]);
+	if (read(e.tell[0], &rc, sizeof(rc)) != sizeof(rc))
+		give_up("the mapper has died");
+	CHECK_RC(rc, 0);
+	CHECK_EQ(read(e.tell[0], &rc, sizeof(rc)), 0); /* exec has closed it */
+	rc = accfd_rw(c, access, 0, MOCK_FIRST + PAGE - 4, b, 8);
+	close(e.stay[1]);
+	waitpid(pid, NULL, 0);
+	if (rc == -EFAULT)
+		skip("true-pins", "private memory goes with the program");
+	CHECK_RC(rc, 0);
+	CHECK_RC(memcmp(b, "old data", 8), 0);
+}
+
 static void second_domain_uses_old_pages(struct ctx *c)
 {
 	uint32_t ioas = ioas_new(c), dst = ioas_new(c);
@@ -356,6 +408,10 @@ static void alignment_follows(struct ctx *c)
 	CHECK_EQ(ioas_align(c, ioas), 1);
 }
 
+/*
+ * Rows 141 (the 65537th access of an IOAS) and 142 (a callback that never unpins) need a driver that
+ * misbehaves: tests/core/test_access.c has them.
+ */
 static const struct row rows[] = {
 	{"9.3-4", "an access keeps itself and its IOAS", keeps_the_ioas, NULL},
 	{"3.2", "the alignment follows what is attached", alignment_follows, NULL},
@@ -372,6 +428,7 @@ static const struct row rows[] = {
 	{"9.113", "a second domain uses the pinned pages", second_domain_uses_old_pages, NULL},
 	{"9.114", "W map of read-only memory", write_intent_on_read_only, NULL},
 	{"9.115", "mapper dead, nothing pinned", dead_mapper, NULL},
+	{"9.116", "mapper execed, pages in a domain", mapper_that_execed, NULL},
 	{"9.117-118", "UNMAP of 150 adjacent pinned areas", adjacent_pinned, NULL},
 	{"9.119", "UNMAP of 150 spaced pinned areas", spaced_pinned, NULL},
 	{"9.122-rw", "transfers beyond the last whole page of a file", byte_past_the_end, NULL},

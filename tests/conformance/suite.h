@@ -27,6 +27,8 @@
 #define PAGE 4096ull
 #define MAX UINT64_MAX
 
+#define OTHER_USER 65533 /* nobody else runs as that */
+
 #define FIXED IOMMU_IOAS_MAP_FIXED_IOVA
 #define R IOMMU_IOAS_MAP_READABLE
 #define W IOMMU_IOAS_MAP_WRITEABLE
@@ -53,12 +55,14 @@ struct mock {
 /* Functions return 0 or more, or a negative errno. */
 struct front_end {
 	const char *name;
-	/* A context; `flags` as of open(2). */
+	/* A context; `flags` as of open(2), of which the library has no use. */
 	int (*open)(int flags, struct ctx **out);
 	void (*close)(struct ctx *c);
 	long (*ioctl)(struct ctx *c, unsigned int cmd, uint64_t arg);
 	/* The descriptor behind the context; -ENOSYS: there is none, and a fork does not share it. */
 	int (*fd)(struct ctx *c);
+	/* mmap(2) of the context's file. */
+	int (*mmap)(struct ctx *c, size_t len, int prot, int flags, uint64_t offset, char **out);
 	/* Attaches a mock device to an IOAS or HWPT. */
 	int (*mock_add)(struct ctx *c, uint32_t pt_id, struct mock *m);
 	int (*mock_remove)(struct mock *m);
@@ -86,8 +90,8 @@ struct rows {
 	size_t n;
 };
 
-extern const struct rows rows_context, rows_map, rows_domain, rows_access, rows_account, rows_vfio,
-	rows_viommu, rows_races;
+extern const struct rows rows_context, rows_map, rows_domain, rows_access, rows_account,
+	rows_dmabuf, rows_vfio, rows_viommu, rows_races;
 /* Generated from the table of ioctls on first use. */
 struct rows rows_prevalidation(void);
 
@@ -175,6 +179,8 @@ bool has_cap(int cap);
 void drop_cap(int cap);
 void set_memlock(uint64_t bytes);
 uint64_t status_kb(const char *field); /* of /proc/self/status */
+/* Whether this process may become another user, so that cases can have two. */
+bool can_change_user(void);
 /* Runs fn in a child that shares the context; its checks count. Skips where a fork does not share it. */
 void in_child(struct ctx *c, void (*fn)(struct ctx *c, void *data), void *data);
 

@@ -50,8 +50,7 @@ static struct iova_area *translate(struct fixture *f, iova_t iova)
 	return area;
 }
 
-/* ---- life of an area ---------------------------------------------------------------------------
- */
+/* ---- life of an area ------------------------------------------------------------------------- */
 
 static void readers_see_an_area_from_publish_to_retract(void **state)
 {
@@ -242,8 +241,7 @@ static void height_follows_the_largest_area(void **state)
 	assert_null(translate(f, IOVA_MAX));
 }
 
-/* ---- what a reader remembers -------------------------------------------------------------------
- */
+/* ---- what a reader remembers ----------------------------------------------------------------- */
 
 static void a_miss_is_not_remembered(void **state)
 {
@@ -332,8 +330,7 @@ static void a_new_map_at_an_old_address_repeats_no_generation(void **state)
 	}
 }
 
-/* ---- split -------------------------------------------------------------------------------------
- */
+/* ---- split ----------------------------------------------------------------------------------- */
 
 static void check_split(struct fixture *f, iova_t first, iova_t last, iova_t at, bool live)
 {
@@ -417,8 +414,7 @@ static void both_halves_work_on_after_a_split_between_neighbours(void **state)
 	check_map(f->map);
 }
 
-/* ---- failing allocations -----------------------------------------------------------------------
- */
+/* ---- failing allocations --------------------------------------------------------------------- */
 
 /* Everything a caller could see of the map, to compare before and after. */
 static uint64_t digest(struct iova_map *map)
@@ -568,8 +564,7 @@ static void publish_to_remove_need_no_memory(void **state)
 	check_map(f->map);
 }
 
-/* ---- random work against a model ---------------------------------------------------------------
- */
+/* ---- random work against a model ------------------------------------------------------------- */
 
 #define MODEL_MAX 160
 
@@ -757,8 +752,7 @@ static void random_work_agrees_with_a_sorted_array(void **state)
 	check_map(f->map);
 }
 
-/* ---- overlap rules of MAP that the map alone decides (core.md 4.1, table 9) --------------------
- */
+/* ---- overlap rules of MAP that the map alone decides (core.md 4.1, table 9) ------------------ */
 
 static void fixed_mappings_reach_both_ends(void **state)
 {

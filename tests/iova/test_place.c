@@ -204,8 +204,7 @@ static void behind_many_areas_the_search_does_not_visit_them(void **state)
 	assert_true(end.tv_sec - start.tv_sec < 5);
 }
 
-/* ---- the rules once more, naively -------------------------------------------------------------
- */
+/* ---- the rules once more, naively ------------------------------------------------------------ */
 
 #define PAGE 4096ull
 

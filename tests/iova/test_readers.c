@@ -41,8 +41,7 @@ static bool enough(const struct timespec *start, unsigned rounds)
 	       (now.tv_sec - start->tv_sec) * 1000 + (now.tv_nsec - start->tv_nsec) / 1000000 > 700;
 }
 
-/* ---- nothing is used after sync ----------------------------------------------------------------
- */
+/* ---- nothing is used after sync -------------------------------------------------------------- */
 
 #define SLOTS 24
 #define SLOT_BYTES 0x4000u
@@ -274,8 +273,7 @@ static void nothing_is_used_after_sync(void **state)
 	iova_map_destroy(a.map);
 }
 
-/* ---- splits leave no hole ----------------------------------------------------------------------
- */
+/* ---- splits leave no hole -------------------------------------------------------------------- */
 
 struct split_arena {
 	struct iova_map *map;
@@ -371,8 +369,7 @@ static void readers_see_no_hole_while_areas_are_split(void **state)
 	free(s.memory);
 }
 
-/* ---- whom sync waits for -----------------------------------------------------------------------
- */
+/* ---- whom sync waits for --------------------------------------------------------------------- */
 
 struct visit {
 	struct iova_map *map;

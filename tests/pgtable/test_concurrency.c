@@ -57,8 +57,7 @@ static phys_t pa_of(const struct arena *a, iova_t iova)
 	return iova & ((1ull << (a->v->config.oa_bits - 1)) - 1);
 }
 
-/* ---- readers -----------------------------------------------------------------------------------
- */
+/* ---- readers --------------------------------------------------------------------------------- */
 
 static void look(struct arena *a, struct member *m)
 {
@@ -110,8 +109,7 @@ static void wait_for_readers(struct arena *a)
 	}
 }
 
-/* ---- mappers -----------------------------------------------------------------------------------
- */
+/* ---- mappers --------------------------------------------------------------------------------- */
 
 static void nothing_there(void *data, iova_t iova, uint64_t length)
 {
@@ -158,8 +156,7 @@ static void *mapper_thread(void *arg)
 	return NULL;
 }
 
-/* ---- the dirty reader --------------------------------------------------------------------------
- */
+/* ---- the dirty reader ------------------------------------------------------------------------ */
 
 struct report {
 	struct arena *a;
@@ -208,8 +205,7 @@ static void *dirty_thread(void *arg)
 	return NULL;
 }
 
-/* ---- runs --------------------------------------------------------------------------------------
- */
+/* ---- runs ------------------------------------------------------------------------------------ */
 
 static void place(struct arena *a)
 {

@@ -38,8 +38,7 @@ static iova_t at(const struct world *w, unsigned i)
 	return w->base + i * w->size;
 }
 
-/* ---- the model ---------------------------------------------------------------------------------
- */
+/* ---- the model ------------------------------------------------------------------------------- */
 
 static unsigned best_leaf(const struct world *w, iova_t iova, phys_t pa, unsigned left)
 {
@@ -121,8 +120,7 @@ static unsigned model_unmap(struct world *w, unsigned first, unsigned n, unsigne
 	return done;
 }
 
-/* ---- comparison --------------------------------------------------------------------------------
- */
+/* ---- comparison ------------------------------------------------------------------------------ */
 
 static void check_unit(struct world *w, unsigned i)
 {
@@ -152,8 +150,7 @@ static void check_some(struct world *w, unsigned first, unsigned n)
 		check_unit(w, from + (unsigned)random_below(&w->random, to - from));
 }
 
-/* ---- operations --------------------------------------------------------------------------------
- */
+/* ---- operations ------------------------------------------------------------------------------ */
 
 static struct pgtable_gather *some_gather(struct world *w)
 {
@@ -318,8 +315,7 @@ static void try_dirty(struct world *w)
 	check_some(w, first, n);
 }
 
-/* ---- runs --------------------------------------------------------------------------------------
- */
+/* ---- runs ------------------------------------------------------------------------------------ */
 
 static void run_world(struct world *w)
 {

@@ -353,8 +353,7 @@ static void tables_go(void **state)
 	}
 }
 
-/* ---- dirty -------------------------------------------------------------------------------------
- */
+/* ---- dirty ----------------------------------------------------------------------------------- */
 
 struct reported {
 	unsigned n;
@@ -460,8 +459,7 @@ static void dirty_and_growth(void **state)
 	pgtable_destroy(pt);
 }
 
-/* ---- failed allocations ------------------------------------------------------------------------
- */
+/* ---- failed allocations ---------------------------------------------------------------------- */
 
 static void count_leaves(void *data, const struct pgtable_entry *entry)
 {

@@ -15,8 +15,7 @@
 #define S1_64K CONFIG(arm_lpae_s1, 52, 52, .granules = 64 * KIB)
 #define S2(extra) CONFIG(arm_lpae_s2, 48, 48, .features = (extra))
 
-/* ---- leaves ------------------------------------------------------------------------------------
- */
+/* ---- leaves ---------------------------------------------------------------------------------- */
 
 struct leaf_vector {
 	struct pgtable_config config;
@@ -138,8 +137,7 @@ static void leaf_vectors(void **state)
 		check_leaf(i, &leaves[i]);
 }
 
-/* ---- pointers to tables ------------------------------------------------------------------------
- */
+/* ---- pointers to tables ---------------------------------------------------------------------- */
 
 struct table_vector {
 	struct pgtable_config config;
@@ -205,8 +203,7 @@ static void table_vectors(void **state)
 	}
 }
 
-/* ---- dirty bits --------------------------------------------------------------------------------
- */
+/* ---- dirty bits ------------------------------------------------------------------------------ */
 
 static void dirty_vectors(void **state)
 {

@@ -28,8 +28,7 @@ void check_error(const char *file, int line, const char *what, int got, int want
 	_exit(1);
 }
 
-/* ---- iommufd -----------------------------------------------------------------------------------
- */
+/* ---- iommufd --------------------------------------------------------------------------------- */
 
 int iommu_open(void)
 {
@@ -138,8 +137,7 @@ bool all_bytes(const void *p, size_t len, int byte)
 	return true;
 }
 
-/* ---- the DMA engine ----------------------------------------------------------------------------
- */
+/* ---- the DMA engine -------------------------------------------------------------------------- */
 
 struct engine_desc {
 	uint32_t size, control;
@@ -244,8 +242,7 @@ uint32_t engine_copy(struct engine *e, uint64_t to, uint64_t from, uint32_t len)
 	return (status & 7) == 1 ? 0 : (uint32_t)reg_read(e, e->bar + 0xa8, 4);
 }
 
-/* ---- processes ---------------------------------------------------------------------------------
- */
+/* ---- processes ------------------------------------------------------------------------------- */
 
 void in_child(void (*fn)(void *data), void *data)
 {

@@ -182,8 +182,7 @@ void command_run(struct command *c, const struct how *how, const char *const *ar
 	command_finish(c);
 }
 
-/* ---- what is expected --------------------------------------------------------------------------
- */
+/* ---- what is expected ------------------------------------------------------------------------ */
 
 void assert_exit(const struct command *c, int status)
 {

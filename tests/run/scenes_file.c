@@ -15,8 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* ---- the plain use -----------------------------------------------------------------------------
- */
+/* ---- the plain use --------------------------------------------------------------------------- */
 
 static int ioctl_flow(int argc, char **argv)
 {
@@ -63,8 +62,7 @@ static int device_copies(int argc, char **argv)
 	return 0;
 }
 
-/* ---- threads -----------------------------------------------------------------------------------
- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 #define THREADS 8
 
@@ -184,8 +182,7 @@ static int thread_own_table(int argc, char **argv)
 	return 0;
 }
 
-/* ---- descriptors of one open file --------------------------------------------------------------
- */
+/* ---- descriptors of one open file ------------------------------------------------------------ */
 
 static int dup_shares(int argc, char **argv)
 {
@@ -276,8 +273,7 @@ static int open_modes(int argc, char **argv)
 	return 0;
 }
 
-/* ---- the position and the flags are the program's own ------------------------------------------
- */
+/* ---- the position and the flags are the program's own ---------------------------------------- */
 
 static int position_moves(int argc, char **argv)
 {
@@ -351,8 +347,7 @@ static int flags_are_harmless(int argc, char **argv)
 	return 0;
 }
 
-/* ---- the last close ----------------------------------------------------------------------------
- */
+/* ---- the last close -------------------------------------------------------------------------- */
 
 static void hold_until_end(int fd)
 {
@@ -505,8 +500,7 @@ static int many_opens(int argc, char **argv)
 	return last_close_releases(0, NULL);
 }
 
-/* ---- signals -----------------------------------------------------------------------------------
- */
+/* ---- signals --------------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t alarms;
 
@@ -543,8 +537,7 @@ static int signals(int argc, char **argv)
 	return 0;
 }
 
-/* ---- costs -------------------------------------------------------------------------------------
- */
+/* ---- costs ----------------------------------------------------------------------------------- */
 
 /* Not a test: prints what a call costs. */
 static int cost(int argc, char **argv)

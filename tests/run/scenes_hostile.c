@@ -14,8 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* ---- arguments in bad memory -------------------------------------------------------------------
- */
+/* ---- arguments in bad memory ----------------------------------------------------------------- */
 
 static int alloc_at(int fd, void *arg)
 {
@@ -118,8 +117,7 @@ static int blocking_memory(int argc, char **argv)
 	return 0;
 }
 
-/* ---- changes in the middle of a call -----------------------------------------------------------
- */
+/* ---- changes in the middle of a call --------------------------------------------------------- */
 
 static _Atomic bool stop;
 static _Atomic int shared_fd;
@@ -250,8 +248,7 @@ static int table_swaps(int argc, char **argv)
 	return 0;
 }
 
-/* ---- locks and positions: what the supervisor itself relies on ---------------------------------
- */
+/* ---- locks and positions: what the supervisor itself relies on ------------------------------- */
 
 static int lock_games(int argc, char **argv)
 {
@@ -288,8 +285,7 @@ static int lock_games(int argc, char **argv)
 	return 0;
 }
 
-/* ---- storms ------------------------------------------------------------------------------------
- */
+/* ---- storms ---------------------------------------------------------------------------------- */
 
 static void storm_child(unsigned int seed, int inherited)
 {

@@ -13,8 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* ---- fork --------------------------------------------------------------------------------------
- */
+/* ---- fork ------------------------------------------------------------------------------------ */
 
 struct shared {
 	struct engine e;
@@ -84,8 +83,7 @@ static int fork_shares_the_file(int argc, char **argv)
 	return 0;
 }
 
-/* ---- exec --------------------------------------------------------------------------------------
- */
+/* ---- exec ------------------------------------------------------------------------------------ */
 
 static int exec_keeps(int argc, char **argv)
 {
@@ -173,8 +171,7 @@ static int exec_ends_mappings(int argc, char **argv)
 	exec_scene("exec_ends_mappings", fds[0], fds[1], ioas);
 }
 
-/* ---- descriptors that travel -------------------------------------------------------------------
- */
+/* ---- descriptors that travel ----------------------------------------------------------------- */
 
 static int passed_descriptor(int argc, char **argv)
 {
@@ -210,8 +207,7 @@ static int passed_descriptor(int argc, char **argv)
 	return 0;
 }
 
-/* ---- the end of the program, watched from outside ----------------------------------------------
- */
+/* ---- the end of the program, watched from outside -------------------------------------------- */
 
 static int exit_with(int argc, char **argv)
 {
@@ -348,8 +344,7 @@ static int busy(int argc, char **argv)
 	}
 }
 
-/* ---- surroundings ------------------------------------------------------------------------------
- */
+/* ---- surroundings ---------------------------------------------------------------------------- */
 
 /* Prints the program's open descriptors but the standard ones. */
 static int list_fds(int argc, char **argv)

@@ -29,8 +29,7 @@ static struct command cmd, other; /* too large for the stack */
 #define ARGV(...) ((const char *const[]){__VA_ARGS__, NULL})
 #define CLIENT(...) ARGV(IOAT, "./client", __VA_ARGS__)
 
-/* ---- what the program sees: scenes -------------------------------------------------------------
- */
+/* ---- what the program sees: scenes ----------------------------------------------------------- */
 
 struct scene_test {
 	const char *name, *client, *args[3];
@@ -82,8 +81,7 @@ static void test_scene(void **state)
 	assert_exit(&cmd, 0);
 }
 
-/* ---- the end of the program --------------------------------------------------------------------
- */
+/* ---- the end of the program ------------------------------------------------------------------ */
 
 static void exit_status_is_passed_on(void **state)
 {
@@ -148,8 +146,7 @@ static void killed_in_the_middle_of_calls(void **state)
 	}
 }
 
-/* ---- signals -----------------------------------------------------------------------------------
- */
+/* ---- signals --------------------------------------------------------------------------------- */
 
 static void start_waiting(void)
 {
@@ -225,8 +222,7 @@ static void supervisor_killed(void **state)
 	wait_gone(program);
 }
 
-/* ---- what a program leaves behind --------------------------------------------------------------
- */
+/* ---- what a program leaves behind ------------------------------------------------------------ */
 
 static void leftovers_are_ended(void **state)
 {
@@ -327,8 +323,7 @@ static void nothing_is_left(void **state)
 	assert_int_equal(errno, ECHILD);
 }
 
-/* ---- surroundings ------------------------------------------------------------------------------
- */
+/* ---- surroundings ---------------------------------------------------------------------------- */
 
 static void runs_do_not_meet(void **state)
 {
@@ -484,8 +479,7 @@ static void nobody_listens_to_messages(void **state)
 	assert_exit(&cmd, 0);
 }
 
-/* ---- messages and refusals ---------------------------------------------------------------------
- */
+/* ---- messages and refusals ------------------------------------------------------------------- */
 
 static void explain_tells_reasons(void **state)
 {
@@ -639,8 +633,7 @@ static void kills_leave_nothing(void **state)
 	assert_exit(&cmd, 0);
 }
 
-/* ---- running them ------------------------------------------------------------------------------
- */
+/* ---- running them ---------------------------------------------------------------------------- */
 
 #define TEST(function)                                \
 	{                                             \

@@ -14,9 +14,6 @@ run: all
 test: all
 	@tools/test $(B)
 
-conformance: all
-	@tools/conformance $(B)
-
 bench: all
 	@tools/bench $(B)
 

@@ -24,6 +24,20 @@ struct tested {
 	struct zeroes zeroes[3];
 };
 
+/* Structs lie at the end of pages, at any alignment. */
+static void put32(void *at, uint32_t value)
+{
+	memcpy(at, &value, sizeof(value));
+}
+
+static uint32_t get32(const void *at)
+{
+	uint32_t value;
+
+	memcpy(&value, at, sizeof(value));
+	return value;
+}
+
 static uint32_t one_ioas(struct ctx *c)
 {
 	static struct ctx *of;
@@ -40,13 +54,13 @@ static uint32_t one_ioas(struct ctx *c)
 static void fill_bad_id(struct ctx *c, void *buf)
 {
 	(void)c;
-	((uint32_t *)buf)[1] = 99;
+	put32((char *)buf + 4, 99);
 }
 
 static void fill_bad_second_id(struct ctx *c, void *buf)
 {
 	(void)c;
-	((uint32_t *)buf)[2] = 99;
+	put32((char *)buf + 8, 99);
 }
 
 static void fill_nothing(struct ctx *c, void *buf)
@@ -57,7 +71,7 @@ static void fill_nothing(struct ctx *c, void *buf)
 
 static void fill_ioas(struct ctx *c, void *buf)
 {
-	((uint32_t *)buf)[1] = one_ioas(c);
+	put32((char *)buf + 4, one_ioas(c));
 }
 
 static void fill_copy(struct ctx *c, void *buf)
@@ -210,7 +224,7 @@ static void fill(struct ctx *c, char *buf, uint32_t size)
 	_Alignas(8) char whole[STRUCT_MAX] = {0};
 
 	t->fill(c, whole);
-	*(uint32_t *)whole = size;
+	put32(whole, size);
 	memcpy(buf, whole, size < t->full ? size : t->full);
 }
 
@@ -230,10 +244,10 @@ static void size_below_min(struct ctx *c)
 
 	need_ioctl(c);
 	for (uint32_t size = 0; size < t->min; size++) {
-		uint32_t *buf = (void *)page_end(size < 4 ? 4 : size);
+		char *buf = page_end(size < 4 ? 4 : size);
 
-		fill(c, (char *)buf, size < 4 ? 4 : size);
-		*buf = size;
+		fill(c, buf, size < 4 ? 4 : size);
+		put32(buf, size);
 		CHECK_RC(call_of(c, buf), -EINVAL);
 	}
 }
@@ -262,7 +276,7 @@ static void zero_tail(struct ctx *c)
 
 		fill(c, buf, t->full + more[i]);
 		CHECK_RC(call_of(c, buf), t->want);
-		CHECK_EQ(*(uint32_t *)buf, t->full + more[i]);
+		CHECK_EQ(get32(buf), t->full + more[i]);
 	}
 }
 
@@ -308,9 +322,9 @@ static void unreadable_head(struct ctx *c)
 		char *buf = page_end(room);
 
 		fill(c, buf, room);
-		*(uint32_t *)buf = t->min;
+		put32(buf, t->min);
 		CHECK_RC(call_of(c, buf), -EFAULT);
-		*(uint32_t *)buf = t->full;
+		put32(buf, t->full);
 		CHECK_RC(call_of(c, buf), -EFAULT);
 	}
 	CHECK_RC(call_of(c, page_end(3)), -EFAULT);

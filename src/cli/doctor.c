@@ -90,6 +90,12 @@ static pid_t sleeper(void)
 		pause();
 }
 
+static void end_sleeper(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
 static volatile char probe = 'x';
 
 static int other_memory(void)
@@ -103,7 +109,7 @@ static int other_memory(void)
 		return -errno;
 	if (process_vm_readv(pid, &l, 1, &r, 1, 0) != 1)
 		rc = -errno;
-	kill(pid, SIGKILL);
+	end_sleeper(pid);
 	return rc;
 }
 
@@ -120,7 +126,7 @@ static int memory_file(void)
 	if (fd < 0 || pread(fd, &c, 1, (off_t)(uintptr_t)&probe) != 1 ||
 	    pwrite(fd, &c, 1, (off_t)(uintptr_t)&probe) != 1)
 		rc = -errno;
-	kill(pid, SIGKILL);
+	end_sleeper(pid);
 	return rc;
 }
 
@@ -135,7 +141,7 @@ static int descriptor_copy(void)
 	fd = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, 2, 0);
 	if (fd < 0)
 		rc = -errno;
-	kill(pid, SIGKILL);
+	end_sleeper(pid);
 	return rc;
 }
 

@@ -519,7 +519,6 @@ struct unmap_scan {
 	iova_t first, last;
 	iova_t next; /* where to go on; areas below are done with */
 	bool at_end; /* the last address has been passed */
-	bool all;    /* the whole space: nothing can lie partly outside */
 	uint64_t removed;
 	/* The area that came first and is pinned by accesses, and how often they have been told so. */
 	iova_t pinned, pinned_last;

@@ -16,11 +16,7 @@
 #define MIB (1ul << 20)
 #define IOVA (1ul << 30)
 
-static struct {
-	bool quick;
-	unsigned rounds;
-	bool missed;
-} cfg = {.rounds = 15};
+static struct bench_config cfg = {.rounds = 15};
 
 static struct {
 	struct iommufd_ctx *ctx;
@@ -338,10 +334,7 @@ static void bench_pin(void)
 	close_rig();
 }
 
-static const struct {
-	const char *name;
-	void (*run)(void);
-} sections[] = {
+static const struct bench_section sections[] = {
 	{"hot", bench_hot},
 	{"ways", bench_ways},
 	{"random", bench_random},
@@ -350,25 +343,5 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-	const char *only = NULL;
-	bool check = false;
-
-	for (int i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--quick")) {
-			cfg.quick = true;
-			cfg.rounds = 5;
-		} else if (!strcmp(argv[i], "--check")) {
-			check = true;
-		} else if (argv[i][0] != '-') {
-			only = argv[i];
-		} else {
-			fprintf(stderr, "usage: access_bench [--quick] [--check] [SECTION]\n");
-			return 2;
-		}
-	}
-	for (unsigned i = 0; i < sizeof(sections) / sizeof(sections[0]); i++) {
-		if (!only || !strcmp(only, sections[i].name))
-			sections[i].run();
-	}
-	return check && cfg.missed ? 1 : 0;
+	return bench_main(&cfg, sections, sizeof(sections) / sizeof(sections[0]), argc, argv);
 }

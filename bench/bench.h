@@ -116,4 +116,42 @@ static inline bool print_row(const struct row *row)
 	return ok || !row->hard;
 }
 
+/* How a bench program has been asked to run, and whether a hard limit was missed. */
+struct bench_config {
+	bool quick;
+	unsigned rounds;
+	bool missed;
+};
+
+struct bench_section {
+	const char *name;
+	void (*run)(void);
+};
+
+/* [--quick] [--check] [SECTION]: runs all sections or the named one; the exit status. */
+static inline int bench_main(struct bench_config *cfg, const struct bench_section *sections,
+			     unsigned n, int argc, char **argv)
+{
+	const char *only = NULL;
+	bool check = false;
+
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--quick")) {
+			cfg->quick = true;
+			cfg->rounds = 5;
+		} else if (!strcmp(argv[i], "--check")) {
+			check = true;
+		} else if (argv[i][0] != '-') {
+			only = argv[i];
+		} else {
+			fprintf(stderr, "usage: %s [--quick] [--check] [SECTION]\n", argv[0]);
+			return 2;
+		}
+	}
+	for (unsigned i = 0; i < n; i++)
+		if (!only || !strcmp(only, sections[i].name))
+			sections[i].run();
+	return check && cfg->missed ? 1 : 0;
+}
+
 #endif

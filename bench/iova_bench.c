@@ -20,11 +20,7 @@
 #define PAGE 4096ull
 #define BATCH 256u /* translations in one read section where many are measured */
 
-static struct {
-	bool quick;
-	unsigned rounds;
-	bool missed;
-} cfg = {.rounds = 15};
+static struct bench_config cfg = {.rounds = 15};
 
 static void finish(const struct row *row)
 {
@@ -928,35 +924,12 @@ static void bench_threads(void)
 
 /* ---- main ------------------------------------------------------------------------------------ */
 
-static const struct {
-	const char *name;
-	void (*run)(void);
-} sections[] = {
+static const struct bench_section sections[] = {
 	{"hot", bench_translate_hot}, {"random", bench_random}, {"map", bench_map},
 	{"place", bench_place},	      {"rw", bench_rw},		{"threads", bench_threads},
 };
 
 int main(int argc, char **argv)
 {
-	const char *only = NULL;
-	bool check = false;
-
-	for (int i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--quick")) {
-			cfg.quick = true;
-			cfg.rounds = 5;
-		} else if (!strcmp(argv[i], "--check")) {
-			check = true;
-		} else if (argv[i][0] != '-') {
-			only = argv[i];
-		} else {
-			fprintf(stderr, "usage: iova_bench [--quick] [--check] [SECTION]\n");
-			return 2;
-		}
-	}
-	for (unsigned i = 0; i < sizeof(sections) / sizeof(sections[0]); i++) {
-		if (!only || !strcmp(only, sections[i].name))
-			sections[i].run();
-	}
-	return check && cfg.missed ? 1 : 0;
+	return bench_main(&cfg, sections, sizeof(sections) / sizeof(sections[0]), argc, argv);
 }

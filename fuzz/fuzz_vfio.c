@@ -66,7 +66,8 @@ static int all_create(struct vfio_device *dev, const char *options, struct swi_r
 		return -ENOMEM;
 	a->dev = dev;
 	vfio_pci_set_id(dev, &id);
-	vfio_pci_add_region(dev, 0, 0x4000, VFIO_BAR_MMAP);
+	vfio_pci_add_region(dev, 0, 0x4000, 0);
+	vfio_pci_add_pages(dev, 0, 0x1000, 0x1000);
 	vfio_pci_add_region(dev, 1, 16, 0);
 	vfio_pci_add_region(dev, 2, 1 << 20, VFIO_BAR_64BIT | VFIO_BAR_PREFETCH);
 	vfio_pci_add_region(dev, 4, 32, VFIO_BAR_IO);

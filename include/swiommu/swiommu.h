@@ -141,6 +141,11 @@ struct swiommu_caller {
 	 * engine clears it when a call begins.
 	 */
 	char reason[SWIOMMU_REASON_MAX];
+	/*
+	 * Accesses of the task to device pages that it maps PROT_NONE are caught and carried out one by one (by a helper
+	 * inside of it): a VFIO device then lets it map all of its memory BARs, not only their shared pages.
+	 */
+	bool can_trap;
 };
 
 /*

@@ -26,4 +26,20 @@ int mem_guard_install(void);
  */
 int mem_guard_copy(void *dst, const void *src, size_t len);
 
+/*
+ * Pages that code touches directly, at any time and from any thread, and that somebody else may truncate: device
+ * registers that a client maps. When one of them has vanished, a page of zeros takes its place in this process, and
+ * the code goes on. Owned and zeroed by the caller until mem_guard_forget() returns.
+ */
+struct mem_guard_range {
+	struct mem_guard_range *next;
+	uintptr_t start;
+	size_t length;
+};
+
+/* `addr` and `length` are whole pages. Has no effect while the guard is not installed. */
+void mem_guard_mend(struct mem_guard_range *range, void *addr, size_t length);
+/* When it returns, no handler looks at the range. Does nothing with one that was never added. */
+void mem_guard_forget(struct mem_guard_range *range);
+
 #endif

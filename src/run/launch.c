@@ -176,6 +176,16 @@ static int take_nodes(struct session *s, const int *fds)
 		s->nodes[i].st_dev = st.st_dev;
 		s->nodes[i].st_ino = st.st_ino;
 	}
+	for (size_t i = 0; i < s->nr_nodes; i++) {
+		const struct session_device *d = s->nodes[i].device;
+		int rc = d ? vfio_device_set_node(d->dev, s->nodes[i].fd) : 0;
+
+		if (rc) {
+			session_say(s, "%s: no room for the device's pages: %s", s->nodes[i].path,
+				    strerror(-rc));
+			return rc;
+		}
+	}
 	return 0;
 }
 

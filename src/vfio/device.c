@@ -71,6 +71,8 @@ void vfio_pci_add_region(struct vfio_device *dev, unsigned int index, uint64_t s
 	}
 	dev->regions[index].size = size;
 	dev->regions[index].flags = flags;
+	if (flags & VFIO_BAR_MMAP)
+		vfio_pci_add_pages(dev, index, 0, vfio_region_span(dev, index));
 }
 
 static void place_regions(struct vfio_device *dev)
@@ -126,6 +128,7 @@ int vfio_device_create(const struct vfio_model *model, const struct vfio_device_
 		return swi_fail(why, -ENOMEM, "no memory for a device");
 	dev->model = model;
 	dev->place = *place;
+	dev->pages_fd = -1;
 	dev->device.name = dev->place.bdf;
 	dev->device.group = place->group;
 	dev->device.iommu = &iommu_generic_driver;
@@ -150,10 +153,17 @@ int vfio_device_create(const struct vfio_model *model, const struct vfio_device_
 		swi_fail(why, rc, "no memory for the interrupts of a device");
 		goto priv;
 	}
+	rc = vfio_pages_init(dev);
+	if (rc) {
+		swi_fail(why, rc, "no memory for the BARs of a device");
+		goto irqs;
+	}
 	vfio_config_finish(dev);
 	*out = dev;
 	return 0;
 
+irqs:
+	vfio_irqs_fini(dev);
 priv:
 	model->destroy(dev->priv);
 config:
@@ -170,6 +180,7 @@ void vfio_device_destroy(struct vfio_device *dev)
 	if (!dev)
 		return;
 	dev->model->destroy(dev->priv);
+	vfio_pages_fini(dev);
 	vfio_irqs_fini(dev);
 	vfio_config_fini(dev);
 	fini_locks(dev);
@@ -201,6 +212,7 @@ void vfio_device_get_stats(const struct vfio_device *dev, struct vfio_device_sta
 int vfio_device_start(struct vfio_device *dev)
 {
 	vfio_config_start(dev);
+	vfio_pages_start(dev);
 	vfio_device_reset(dev, true);
 	return dev->model->open(dev->priv);
 }
@@ -306,6 +318,9 @@ int vfio_thread_start(pthread_t *thread, void *(*run)(void *), void *arg)
 	int rc;
 
 	sigfillset(&all);
+	/* Blocked, a fault would end the process instead of a copy (mem/guard.h). */
+	sigdelset(&all, SIGBUS);
+	sigdelset(&all, SIGSEGV);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	rc = pthread_create(thread, NULL, run, arg);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);

@@ -52,6 +52,32 @@ const struct vfio_device_place *vfio_device_place(const struct vfio_device *dev)
 /* Size in bytes of region `index` (vfio.md 4.1), 0 if absent or out of range. */
 uint64_t vfio_device_region_size(const struct vfio_device *dev, unsigned int index);
 /*
+ * What backs a client's mapping of a BAR, by ranges. The page at the end of a BAR that is smaller than a page counts as a
+ * whole.
+ */
+enum vfio_area_kind {
+	VFIO_AREA_TRAPPED, /* nothing: each access is a vfio_file_pread() or _pwrite() */
+	VFIO_AREA_PAGES,   /* memory that the model looks at too */
+};
+struct vfio_area {
+	uint64_t offset, length; /* in the region */
+	enum vfio_area_kind kind;
+	/* Of PAGES: the file to map, borrowed, and where. -1: the device's own node, at index << 40 | offset. */
+	int fd;
+	uint64_t fd_offset;
+};
+/* The area that contains `offset`. -EINVAL: outside of the region, or nothing of it can ever be mapped. */
+int vfio_region_area(const struct vfio_device *dev, unsigned int index, uint64_t offset,
+		     struct vfio_area *out);
+/* Whether the device has PAGES at all. */
+bool vfio_device_has_pages(const struct vfio_device *dev);
+/*
+ * From now on the device's pages are those of `fd` (duplicated), its node: a file of memory open for reading and writing,
+ * which is made long enough. Before, they are in a file of the device's own. No client may have it open.
+ * -ENOSPC, -EMFILE, -ENOMEM and others: nothing has changed.
+ */
+int vfio_device_set_node(struct vfio_device *dev, int fd);
+/*
  * Text of one attribute file of /sys/bus/pci/devices/BDF (vfio.md 1.2): "vendor", "class",
  * "resource"..., with its newline, into buf. -ENOENT: not an attribute of this device.
  */
@@ -100,8 +126,9 @@ ssize_t vfio_file_pread(struct vfio_file *file, struct swiommu_caller *caller, u
 ssize_t vfio_file_pwrite(struct vfio_file *file, struct swiommu_caller *caller, uint64_t uptr,
 			 size_t count, uint64_t pos);
 /*
- * Whether mmap(length, prot, flags, offset) on the file is to be allowed: 0 (the caller then maps
- * the node's own pages) or the errno that mmap gives. Arguments as of mmap(2).
+ * Whether mmap(length, prot, flags, offset) on the file is to be allowed: 0 (the caller then maps what
+ * vfio_region_area() says) or the errno that mmap gives. Arguments as of mmap(2). Trapped pages can be mapped by callers
+ * with can_trap only, and PROT_NONE.
  */
 int vfio_file_mmap(struct vfio_file *file, struct swiommu_caller *caller, uint64_t length, int prot,
 		   int flags, uint64_t offset);

@@ -18,7 +18,7 @@
 #include <string.h>
 
 /* Room for all capabilities that a region can have here. */
-#define CAPS_MAX 64
+#define CAPS_MAX 256
 
 /*
  * The chain that follows a fixed part of `base` bytes; offsets count from the start of that part.
@@ -102,21 +102,41 @@ long vfio_ioctl_get_info(struct vfio_file *file, struct swiommu_caller *caller, 
 			"VFIO_DEVICE_GET_INFO");
 }
 
-static void describe_bar(const struct vfio_device *dev, struct vfio_region_info *info,
-			 struct caps *caps)
+/* What of a BAR can be mapped, when not all of it can. */
+static void add_sparse_cap(const struct vfio_region *r, struct caps *caps)
+{
+	struct vfio_region_sparse_mmap_area *area;
+	uint32_t nr = r->nr_pages;
+	uint8_t *body = add_cap(caps, VFIO_REGION_INFO_CAP_SPARSE_MMAP, 1, 8 + nr * sizeof(*area));
+
+	memcpy(body, &nr, sizeof(nr));
+	for (uint32_t i = 0; i < nr; i++) {
+		struct vfio_region_sparse_mmap_area a = {.offset = r->pages[i].offset,
+							 .size = r->pages[i].length};
+
+		memcpy(body + 8 + i * sizeof(a), &a, sizeof(a));
+	}
+}
+
+/* A client whose accesses are trapped sees BARs that can be mapped as a whole, as hardware has them. */
+static void describe_bar(const struct vfio_device *dev, bool can_trap,
+			 struct vfio_region_info *info, struct caps *caps)
 {
 	const struct vfio_region *r = &dev->regions[info->index];
+	uint64_t span = vfio_region_span(dev, info->index);
 
 	if (!r->size)
 		return;
 	info->flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
-	if (!(r->flags & VFIO_BAR_MMAP))
+	if (!span || (!can_trap && !r->nr_pages))
 		return;
 	info->flags |= VFIO_REGION_INFO_FLAG_MMAP;
-	if (dev->msix_vectors && dev->msix_bar == info->index) {
-		info->flags |= VFIO_REGION_INFO_FLAG_CAPS;
+	if (!can_trap && r->pages[0].length != span)
+		add_sparse_cap(r, caps);
+	if (dev->msix_vectors && dev->msix_bar == info->index)
 		add_cap(caps, VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, 1, 0);
-	}
+	if (caps->used)
+		info->flags |= VFIO_REGION_INFO_FLAG_CAPS;
 }
 
 long vfio_ioctl_get_region_info(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg)
@@ -137,9 +157,9 @@ long vfio_ioctl_get_region_info(struct vfio_file *file, struct swiommu_caller *c
 	info.flags = 0;
 	info.cap_offset = 0;
 	info.size = vfio_device_region_size(dev, info.index);
-	info.offset = (uint64_t)info.index << 40;
+	info.offset = (uint64_t)info.index << VFIO_REGION_SHIFT;
 	if (info.index < VFIO_NR_BARS)
-		describe_bar(dev, &info, &caps);
+		describe_bar(dev, caller->can_trap, &info, &caps);
 	else if (info.index == VFIO_PCI_CONFIG_REGION_INDEX)
 		info.flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
 	else if (info.size)

@@ -20,6 +20,7 @@
 
 #include "base/base.h"
 #include "base/log.h"
+#include "mem/guard.h"
 #include "vfio/device.h"
 #include "vfio/model.h"
 
@@ -34,10 +35,18 @@
 #define VFIO_CONFIG_MAX 4096u
 #define VFIO_NR_HOOKS 8
 
+#define VFIO_NR_AREAS 8 /* of pages, in one BAR */
+
 struct vfio_region {
 	uint64_t size; /* 0: absent */
 	unsigned int flags;
 	uint64_t address; /* what the BAR holds at open, and `resource` shows */
+	struct vfio_pages {
+		uint64_t offset, length;
+		char *host;
+		struct mem_guard_range guard;
+	} pages[VFIO_NR_AREAS]; /* ascending, not adjacent */
+	unsigned int nr_pages;
 };
 
 /* Configuration space; see config.c. Everything but bytes is constant once the device is made. */
@@ -95,6 +104,8 @@ struct vfio_device {
 	struct device device; /* as the engine sees it */
 	struct vfio_pci_id id;
 	struct vfio_region regions[VFIO_NR_MODEL_REGIONS];
+	int pages_fd;	   /* owned: where the pages are; -1: there are none */
+	bool pages_in_node; /* it is the client's node, not a file of our own */
 	bool has_flr;
 	unsigned int msi_vectors, msix_vectors;
 	unsigned int msix_bar;
@@ -160,7 +171,20 @@ void vfio_config_stop(struct vfio_device *dev);	  /* bus master off */
 int vfio_config_read(struct vfio_device *dev, unsigned int pos, uint8_t *buf, size_t len);
 int vfio_config_write(struct vfio_device *dev, unsigned int pos, const uint8_t *buf, size_t len);
 
+/* pages.c */
+int vfio_pages_init(struct vfio_device *dev); /* after create(): makes them */
+void vfio_pages_fini(struct vfio_device *dev);
+void vfio_pages_start(struct vfio_device *dev); /* puts back what an earlier client has taken away */
+/* The pages that contain `offset`; NULL: none. */
+const struct vfio_pages *vfio_pages_find(const struct vfio_region *r, uint64_t offset);
+/* A natural access of `size` bytes at `offset` of them. */
+void vfio_pages_access(const struct vfio_pages *p, uint64_t offset, uint8_t *buf, unsigned int size,
+		       bool write);
+/* The size of a memory BAR in whole pages; 0: the region can never be mapped. */
+uint64_t vfio_region_span(const struct vfio_device *dev, unsigned int index);
+
 /* region.c */
+#define VFIO_REGION_SHIFT 40
 ssize_t vfio_region_rw(struct vfio_device *dev, struct swiommu_caller *caller, uint64_t uptr,
 		       size_t count, uint64_t pos, bool write);
 

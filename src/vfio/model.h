@@ -57,8 +57,13 @@ struct vfio_model {
 			   uint64_t *out);
 	int (*region_write)(void *priv, unsigned int region, uint64_t offset, unsigned int size,
 			    uint64_t value);
+	/*
+	 * A register access has stored into pages shared with the client (vfio_pci_add_pages()), where stores through a
+	 * mapping happen unseen: a hint to look there. Rules as for region_write. May be NULL.
+	 */
+	void (*pages_written)(void *priv, unsigned int region, uint64_t offset, unsigned int size);
 
-	/* The same for configuration registers claimed by vfio_config_hook(); size up to 4. May be
+	/* As region_read and _write, for configuration registers claimed by vfio_config_hook(); size up to 4. May be
 	 * NULL. */
 	int (*config_read)(void *priv, unsigned int pos, unsigned int size, uint32_t *out);
 	int (*config_write)(void *priv, unsigned int pos, unsigned int size, uint32_t value);
@@ -77,12 +82,21 @@ struct vfio_pci_id {
 #define VFIO_BAR_IO 1u	     /* I/O ports; else memory */
 #define VFIO_BAR_64BIT 2u    /* memory: takes the next BAR's register too */
 #define VFIO_BAR_PREFETCH 4u /* memory */
-#define VFIO_BAR_MMAP 8u     /* the node's own pages back it: clients may mmap() it */
+#define VFIO_BAR_MMAP 8u     /* memory: all of it is pages shared with clients, see below */
 
 void vfio_pci_set_id(struct vfio_device *dev, const struct vfio_pci_id *id);
 /* Region 0-5 (a BAR), or 6 (the ROM, flags 0). `size` is a power of two, at least 16 (I/O: 4). */
 void vfio_pci_add_region(struct vfio_device *dev, unsigned int index, uint64_t size,
 			 unsigned int flags);
+
+/*
+ * [offset, offset+length) of memory BAR `index`, whole pages, is memory that clients can map: what they store there the
+ * model finds by looking (polling), and the other way round. Accesses by read and write go there too and never to
+ * region_read and region_write. All other pages of memory BARs are trapped: they can only be read and written (by a
+ * client's helper, also through a mapping). At most 8 per BAR, in ascending order.
+ */
+void vfio_pci_add_pages(struct vfio_device *dev, unsigned int index, uint64_t offset,
+			uint64_t length);
 
 /* Power management: D0 and D3hot. */
 void vfio_config_add_pm(struct vfio_device *dev);
@@ -155,7 +169,14 @@ void vfio_irq_set_line(struct vfio_device *dev, bool asserted);
 /* The interrupt index in use (INTx, MSI, MSI-X), -1 when none. */
 int vfio_irq_active(struct vfio_device *dev);
 
-/* A thread that takes none of the process's signals; to be joined. 0 or a negative errno. */
+/*
+ * The model's own address of the pages added by vfio_pci_add_pages() that contain `offset`; NULL if there are none. Valid
+ * from after create() until destroy(), bound or not; what is in them is as the client and the model leave it (zeros at
+ * first). The client may write to them at any moment: read a value once (volatile or atomic), then check it.
+ */
+void *vfio_pages(struct vfio_device *dev, unsigned int index, uint64_t offset);
+
+/* A thread that takes none of the signals sent to the process; to be joined. 0 or a negative errno. */
 int vfio_thread_start(pthread_t *thread, void *(*run)(void *), void *arg);
 
 /* ---- the built-in models ----------------------------------------------------------------- */

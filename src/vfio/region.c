@@ -9,7 +9,12 @@
  * what locks they need.
  *
  * A BAR answers when its kind of decoding is on. The bytes of the MSI-X table belong to the host:
- * they read as 0xff and writes to them are dropped, whatever decoding says.
+ * they read as 0xff and writes to them are dropped, whatever decoding says. Pages that the model shares
+ * with clients are accessed in place (pages.c).
+ *
+ * Only shared pages can be mapped, and by a client whose accesses are trapped also the others, without any rights.
+ * Decoding and resets do not reach into mappings: while decoding is off, loads and stores go on in the shared pages,
+ * where the kernel would raise SIGBUS.
  */
 #include "vfio/internal.h"
 
@@ -17,7 +22,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define REGION_SHIFT 40
 #define CHUNK 512u
 /* No system call moves more (the kernel's limit for one read or write). */
 #define COUNT_MAX 0x7ffff000u
@@ -34,11 +38,18 @@ struct transfer {
 static int access_model(const struct transfer *t, uint64_t off, uint8_t *buf, unsigned int size)
 {
 	const struct vfio_model *model = t->dev->model;
+	const struct vfio_pages *pages = vfio_pages_find(&t->dev->regions[t->region], off);
 	uint64_t value = 0;
 	int rc;
 
 	if (t->decode && !(atomic_load(&t->dev->decoding) & t->decode))
 		return -EIO;
+	if (pages) {
+		vfio_pages_access(pages, off, buf, size, t->write);
+		if (t->write && model->pages_written)
+			model->pages_written(t->dev->priv, t->region, off, size);
+		return 0;
+	}
 	if (t->write)
 		return model->region_write(t->dev->priv, t->region, off, size,
 					   vfio_load_le(buf, size));
@@ -121,18 +132,19 @@ ssize_t vfio_region_rw(struct vfio_device *dev, struct swiommu_caller *caller, u
 		       size_t count, uint64_t pos, bool write)
 {
 	struct transfer t = {.dev = dev, .write = write};
-	uint64_t off = pos & ((1ull << REGION_SHIFT) - 1);
+	uint64_t off = pos & ((1ull << VFIO_REGION_SHIFT) - 1);
 	uint64_t size;
 
 	if (!count)
 		return 0;
 	count = SWI_MIN(count, COUNT_MAX);
-	if (pos >> REGION_SHIFT >= VFIO_PCI_NUM_REGIONS)
+	if (pos >> VFIO_REGION_SHIFT >= VFIO_PCI_NUM_REGIONS)
 		return vfio_fail(caller, -EINVAL,
 				 "position 0x%llx: region %llu, but the device has regions 0-%d",
-				 (unsigned long long)pos, (unsigned long long)(pos >> REGION_SHIFT),
+				 (unsigned long long)pos,
+				 (unsigned long long)(pos >> VFIO_REGION_SHIFT),
 				 VFIO_PCI_NUM_REGIONS - 1);
-	t.region = (unsigned int)(pos >> REGION_SHIFT);
+	t.region = (unsigned int)(pos >> VFIO_REGION_SHIFT);
 	if (t.region == VFIO_PCI_VGA_REGION_INDEX)
 		return vfio_fail(caller, -EINVAL, "the device has no VGA region");
 	size = vfio_device_region_size(dev, t.region);
@@ -162,12 +174,12 @@ int vfio_file_mmap(struct vfio_file *file, struct swiommu_caller *caller, uint64
 		   int flags, uint64_t offset)
 {
 	struct vfio_device *dev = file->dev;
-	uint64_t region = offset >> REGION_SHIFT;
-	uint64_t off = offset & ((1ull << REGION_SHIFT) - 1);
+	uint64_t region = offset >> VFIO_REGION_SHIFT;
+	uint64_t off = offset & ((1ull << VFIO_REGION_SHIFT) - 1);
+	const struct vfio_pages *pages;
 	uint64_t size;
 	int type = flags & MAP_TYPE;
 
-	(void)prot;
 	caller->reason[0] = '\0';
 	if (!vfio_file_is_bound(file))
 		return (int)vfio_fail(caller, -EINVAL, "mmap before VFIO_DEVICE_BIND_IOMMUFD");
@@ -176,18 +188,27 @@ int vfio_file_mmap(struct vfio_file *file, struct swiommu_caller *caller, uint64
 	if (region >= VFIO_NR_BARS)
 		return (int)vfio_fail(caller, -EINVAL, "region %llu cannot be mapped, only BARs",
 				      (unsigned long long)region);
-	size = dev->regions[region].size;
-	if (!(dev->regions[region].flags & VFIO_BAR_MMAP))
+	size = vfio_region_span(dev, (unsigned int)region);
+	if (!size || (!dev->regions[region].nr_pages && !caller->can_trap))
 		return (int)vfio_fail(caller, -EINVAL,
 				      "region %llu has no MMAP flag (see "
 				      "VFIO_DEVICE_GET_REGION_INFO): use pread and pwrite",
 				      (unsigned long long)region);
-	size = (size + SWI_PAGE_SIZE - 1) & ~(SWI_PAGE_SIZE - 1);
 	if (!length || off >= size || length > size - off)
 		return (int)vfio_fail(
 			caller, -EINVAL,
 			"mmap of 0x%llx bytes at 0x%llx of region %llu: its size is 0x%llx",
 			(unsigned long long)length, (unsigned long long)off,
 			(unsigned long long)region, (unsigned long long)size);
+	if (caller->can_trap && prot == PROT_NONE)
+		return 0;
+	pages = vfio_pages_find(&dev->regions[region], off);
+	if (!pages || length > pages->length - (off - pages->offset))
+		return (int)vfio_fail(
+			caller, -EINVAL,
+			"mmap of 0x%llx bytes at 0x%llx of region %llu: not in the sparse mmap "
+			"list of VFIO_DEVICE_GET_REGION_INFO; use pread and pwrite there",
+			(unsigned long long)length, (unsigned long long)off,
+			(unsigned long long)region);
 	return 0;
 }

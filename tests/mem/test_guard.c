@@ -108,6 +108,50 @@ static int ignored_fault_outside(void)
 	return fault_outside();
 }
 
+static int vanished_pages_are_mended(void)
+{
+	volatile char *p = half_gone(), *other = half_gone();
+	struct mem_guard_range never = {0}, ranges[3] = {0};
+
+	CHECK(mem_guard_install() == 0);
+	mem_guard_mend(&ranges[0], (char *)other, 2 * PAGE);
+	mem_guard_mend(&ranges[1], (char *)p, 2 * PAGE);
+	mem_guard_mend(&ranges[2], plain, PAGE);
+	errno = 77;
+	CHECK(p[PAGE + 5] == 0 && errno == 77);
+	p[PAGE + 6] = 3;
+	CHECK(p[PAGE + 6] == 3 && p[PAGE - 1] == 0x61);
+	mem_guard_forget(&never);
+	for (int i = 0; i < 3; i++)
+		mem_guard_forget(&ranges[i]);
+	return OK;
+}
+
+static int only_pages_of_a_range_are_mended(void)
+{
+	volatile char *p = half_gone();
+	struct mem_guard_range range = {0};
+
+	CHECK(mem_guard_install() == 0);
+	mem_guard_mend(&range, (char *)p, PAGE);
+	plain[0] = p[PAGE];
+	return OK;
+}
+
+static int forgotten_pages_are_not_mended(void)
+{
+	volatile char *p = half_gone();
+	struct mem_guard_range ranges[3] = {0};
+
+	CHECK(mem_guard_install() == 0);
+	for (int i = 0; i < 3; i++)
+		mem_guard_mend(&ranges[i], i == 1 ? (char *)p : plain, PAGE);
+	mem_guard_forget(&ranges[1]);
+	mem_guard_forget(&ranges[2]);
+	plain[0] = p[PAGE];
+	return OK;
+}
+
 static int sent_signal(void)
 {
 	CHECK(mem_guard_install() == 0);
@@ -311,6 +355,9 @@ DIES(sent_signals_are_fatal_as_before, sent_signal)
 EXITS(ignored_sent_signals_are_ignored_as_before, ignored_sent_signal, OK)
 EXITS(faults_outside_copies_reach_the_previous_handler, previous_handler, 43)
 EXITS(previous_handler_gets_what_it_asked_for, previous_info_handler, 44)
+EXITS(lost_registers_become_zeros, vanished_pages_are_mended, OK)
+DIES(loss_next_to_registers_is_fatal, only_pages_of_a_range_are_mended)
+DIES(loss_of_forgotten_registers_is_fatal, forgotten_pages_are_not_mended)
 EXITS(foreign_faults_inside_a_copy_are_passed_on, foreign_fault_inside, 43)
 
 int main(void)
@@ -328,6 +375,9 @@ int main(void)
 		cmocka_unit_test(faults_outside_copies_reach_the_previous_handler),
 		cmocka_unit_test(previous_handler_gets_what_it_asked_for),
 		cmocka_unit_test(foreign_faults_inside_a_copy_are_passed_on),
+		cmocka_unit_test(lost_registers_become_zeros),
+		cmocka_unit_test(loss_next_to_registers_is_fatal),
+		cmocka_unit_test(loss_of_forgotten_registers_is_fatal),
 	};
 
 	return cmocka_run_group_tests_name("guard", tests, NULL, NULL);

@@ -301,7 +301,7 @@ static int probe_create(struct vfio_device *dev, const char *options, struct swi
 	p->dev = dev;
 	pthread_mutex_init(&p->lock, NULL);
 	vfio_pci_set_id(dev, &id);
-	vfio_pci_add_region(dev, 0, 0x10000, VFIO_BAR_MMAP);
+	vfio_pci_add_region(dev, 0, 0x10000, 0);
 	vfio_pci_add_region(dev, 1, 16, 0);
 	vfio_pci_add_region(dev, 2, 16 << 20, VFIO_BAR_64BIT | VFIO_BAR_PREFETCH);
 	vfio_pci_add_region(dev, 4, 32, VFIO_BAR_IO);

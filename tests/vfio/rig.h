@@ -87,7 +87,7 @@ uint64_t rig_count(int efd);
 uint64_t rig_wait(int efd);
 
 /*
- * The test model. BAR0 64 KiB memory, mappable, with the MSI-X table (4 vectors) at 0x8000; BAR1 16
+ * The test model. BAR0 64 KiB memory with the MSI-X table (4 vectors) at 0x8000; BAR1 16
  * bytes memory; BAR2 64-bit prefetchable 16 MiB; BAR4 I/O 32 bytes; ROM 2 KiB; INTA; 8 MSI vectors;
  * PM; PCIe with FLR; a hook at 0x200-0x207. Memory behaves as memory (the first 256 bytes of each
  * region, repeated); every access is logged.

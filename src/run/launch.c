@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 /*
- * Launching. The child makes its namespaces and tree, opens each node once and installs the filter,
- * then sends the listener and those descriptors to the supervisor in one message and waits. When
- * the supervisor serves notifications it says go, and the child execs; its end of the channel
- * closes on exec, so end-of-file means success and an errno means failure.
+ * Launching. The child makes its namespaces and tree and installs the filter, then sends the listener
+ * and its root directory to the supervisor in one message and waits. When the supervisor serves
+ * notifications it says go, and the child execs; its end of the channel closes on exec, so
+ * end-of-file means success and an errno means failure.
  *
- * The descriptors on the nodes are our own open files (for lock queries and inotify); the program
- * never sees them.
+ * Through the root directory, which is in the program's mount namespace, the supervisor opens each
+ * node once. These are our own open files (for lock queries and inotify); the program never sees
+ * them.
  */
 #include "run/launch.h"
 
@@ -26,8 +27,8 @@
 #include "run/filter.h"
 #include "run/tree.h"
 
-/* SCM_RIGHTS carries at most 253: the listener and a descriptor per node. */
-#define FDS_MAX 253
+/* What the child sends: its listener and its root directory. */
+enum { FD_LISTENER, FD_ROOT, NR_FDS };
 
 /* What the child reports when it is ready, or why it is not. */
 struct report {
@@ -40,7 +41,7 @@ struct report {
 
 static void send_report(int channel, const struct report *r, const int *fds, size_t nr_fds)
 {
-	char control[CMSG_SPACE(FDS_MAX * sizeof(int))] = {0};
+	char control[CMSG_SPACE(NR_FDS * sizeof(int))] = {0};
 	struct iovec iov = {(void *)r, sizeof(*r)};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 	struct cmsghdr *c;
@@ -62,18 +63,6 @@ static void child_fail(int channel, struct report *r, int error)
 	r->error = error;
 	send_report(channel, r, NULL, 0);
 	_exit(125);
-}
-
-static int open_nodes(struct session *s, int *fds, struct tree_error *err)
-{
-	for (size_t i = 0; i < s->nr_nodes; i++) {
-		fds[i] = open(s->nodes[i].path, O_RDWR | O_CLOEXEC);
-		if (fds[i] < 0) {
-			snprintf(err->what, sizeof(err->what), "cannot open %s", s->nodes[i].path);
-			return -errno;
-		}
-	}
-	return 0;
 }
 
 static int install_filter(const struct run_filter *filter, struct report *r)
@@ -104,7 +93,7 @@ static void child_main(struct session *s, char **argv, int channel, const struct
 	gid_t gid = getegid();
 	mode_t old_umask = umask(022);
 	struct report r = {0};
-	int fds[FDS_MAX];
+	int fds[NR_FDS];
 	char go;
 	int rc;
 
@@ -112,21 +101,22 @@ static void child_main(struct session *s, char **argv, int channel, const struct
 	if (!rc)
 		rc = tree_build(s, &r.err);
 	if (!rc)
-		rc = open_nodes(s, fds + 1, &r.err);
-	if (!rc)
 		rc = tree_leave_root(r.unprivileged, uid, gid, &r.err);
 	if (rc)
 		child_fail(channel, &r, rc);
 	umask(old_umask);
 	/* Without its supervisor the program has no devices: it is asked to end. */
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	fds[0] = install_filter(filter, &r);
-	if (fds[0] < 0)
-		child_fail(channel, &r, fds[0]);
-	send_report(channel, &r, fds, s->nr_nodes + 1);
+	fds[FD_ROOT] = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fds[FD_ROOT] < 0)
+		child_fail(channel, &r, -errno);
+	fds[FD_LISTENER] = install_filter(filter, &r);
+	if (fds[FD_LISTENER] < 0)
+		child_fail(channel, &r, fds[FD_LISTENER]);
+	send_report(channel, &r, fds, NR_FDS);
 	/* The listener must live in the supervisor only: if that dies, our calls fail instead of
 	 * hanging. */
-	for (size_t i = 0; i <= s->nr_nodes; i++)
+	for (size_t i = 0; i < NR_FDS; i++)
 		close(fds[i]);
 	if (read(channel, &go, 1) != 1)
 		_exit(125);
@@ -141,7 +131,7 @@ static void child_main(struct session *s, char **argv, int channel, const struct
 
 static int receive_report(int channel, struct report *r, int *fds, size_t *nr_fds)
 {
-	char control[CMSG_SPACE(FDS_MAX * sizeof(int))];
+	char control[CMSG_SPACE(NR_FDS * sizeof(int))];
 	struct iovec iov = {r, sizeof(*r)};
 	struct msghdr msg = {.msg_iov = &iov,
 			     .msg_iovlen = 1,
@@ -165,16 +155,22 @@ static int receive_report(int channel, struct report *r, int *fds, size_t *nr_fd
 	return 0;
 }
 
-static int take_nodes(struct session *s, const int *fds)
+/* Opens the nodes below the program's root directory. */
+static int take_nodes(struct session *s, int root)
 {
-	struct stat st;
-
 	for (size_t i = 0; i < s->nr_nodes; i++) {
-		if (fstat(fds[i], &st))
-			return -errno;
-		s->nodes[i].fd = fds[i];
-		s->nodes[i].st_dev = st.st_dev;
-		s->nodes[i].st_ino = st.st_ino;
+		struct node *n = &s->nodes[i];
+		struct stat st;
+
+		n->fd = openat(root, n->path + 1, O_RDWR | O_CLOEXEC);
+		if (n->fd < 0 || fstat(n->fd, &st)) {
+			int rc = -errno;
+
+			session_say(s, "cannot open the program's %s: %s", n->path, strerror(-rc));
+			return rc;
+		}
+		n->st_dev = st.st_dev;
+		n->st_ino = st.st_ino;
 	}
 	for (size_t i = 0; i < s->nr_nodes; i++) {
 		const struct session_device *d = s->nodes[i].device;
@@ -192,7 +188,7 @@ static int take_nodes(struct session *s, const int *fds)
 static int adopt_child(struct session *s, struct launched *l)
 {
 	struct report r;
-	int fds[FDS_MAX];
+	int fds[NR_FDS];
 	size_t nr_fds;
 	int rc;
 
@@ -206,7 +202,7 @@ static int adopt_child(struct session *s, struct launched *l)
 			    strerror(-r.error));
 		return r.error;
 	}
-	if (nr_fds != s->nr_nodes + 1) {
+	if (nr_fds != NR_FDS) {
 		session_say(
 			s,
 			"descriptors were lost on the way from the child (limit on open files?)");
@@ -214,10 +210,12 @@ static int adopt_child(struct session *s, struct launched *l)
 			close(fds[i]);
 		return -EMFILE;
 	}
-	s->listener = fds[0];
+	s->listener = fds[FD_LISTENER];
 	l->unprivileged = s->unprivileged = r.unprivileged;
 	l->restartable = r.restartable;
-	return take_nodes(s, fds + 1);
+	rc = take_nodes(s, fds[FD_ROOT]);
+	close(fds[FD_ROOT]);
+	return rc;
 }
 
 int launch_prepare(struct session *s, char **argv, struct launched *out)
@@ -226,10 +224,6 @@ int launch_prepare(struct session *s, char **argv, struct launched *out)
 	sigset_t all, mask;
 	int pair[2], rc;
 
-	if (s->nr_nodes >= FDS_MAX) {
-		session_say(s, "too many devices: at most %d", FDS_MAX - 2);
-		return -E2BIG;
-	}
 	/* The fail-nth files of the test ABI are written at position 0. */
 	rc = run_filter_build(SWI_MAX(session_bar0_limit(s), s->testabi ? 1 : 0), s->testabi,
 			      &filter);

@@ -1,12 +1,7 @@
 // SPDX-License-Identifier: MIT
-/*
- * Making a session: the devices that were asked for, each with a BDF, a group and a node, and where
- * messages go.
- */
+/* Making a session, and where its messages go. The devices in it: devices.c. */
 #include "run/session.h"
 
-#include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -115,188 +110,6 @@ void session_hooks(struct session *s, struct swiommu_hooks *out)
 	*out = (struct swiommu_hooks){.log = on_ctx_log, .fault = on_fault, .data = s};
 }
 
-/* ---- places ---------------------------------------------------------------------------------- */
-
-/* "dddd:bb:dd.f" in hexadecimal, device at most 1f, function at most 7. */
-static bool valid_bdf(const char *bdf)
-{
-	static const char form[] = "xxxx:xx:xx.x";
-
-	for (size_t i = 0; i < sizeof(form); i++) {
-		bool ok = form[i] == 'x' ? isxdigit((unsigned char)bdf[i]) : bdf[i] == form[i];
-
-		if (!ok)
-			return false;
-	}
-	return bdf[8] <= '1' && bdf[11] <= '7';
-}
-
-static bool bdf_taken(struct session *s, const char *bdf)
-{
-	char path[64];
-
-	for (size_t i = 0; i < s->nr_devices; i++)
-		if (!strcmp(s->devices[i].place.bdf, bdf))
-			return true;
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", bdf);
-	return !access(path, F_OK);
-}
-
-static int place_device(struct session *s, struct session_device *d, const char *bdf)
-{
-	if (bdf[0]) {
-		if (!valid_bdf(bdf)) {
-			session_say(s, "bdf=%s: not a PCI address such as 0000:80:01.0", bdf);
-			return -EINVAL;
-		}
-		for (size_t i = 0; i < sizeof(d->place.bdf); i++)
-			d->place.bdf[i] = tolower((unsigned char)bdf[i]);
-		if (bdf_taken(s, d->place.bdf)) {
-			session_say(s, "bdf=%s: there is a device at this address already", bdf);
-			return -EEXIST;
-		}
-		return 0;
-	}
-	for (unsigned int bus = 0x80; bus <= 0xff; bus++)
-		for (unsigned int dev = 1; dev <= 0x1f; dev++) {
-			char free_bdf[32];
-
-			snprintf(free_bdf, sizeof(free_bdf), "0000:%02x:%02x.0", bus, dev);
-			if (bdf_taken(s, free_bdf))
-				continue;
-			memcpy(d->place.bdf, free_bdf, sizeof(d->place.bdf));
-			return 0;
-		}
-	return -ENOSPC;
-}
-
-/* One past the largest number at the end of the names in a directory that begin with `prefix`. */
-static unsigned int first_free_number(const char *dir, const char *prefix)
-{
-	size_t len = strlen(prefix);
-	unsigned int next = 0;
-	struct dirent *d;
-	DIR *list = opendir(dir);
-
-	if (!list)
-		return 0;
-	while ((d = readdir(list)))
-		if (!strncmp(d->d_name, prefix, len) && isdigit((unsigned char)d->d_name[len]))
-			next = SWI_MAX(next, (unsigned int)atoi(d->d_name + len) + 1);
-	closedir(list);
-	return next;
-}
-
-/* ---- devices --------------------------------------------------------------------------------- */
-
-#define SPEC_MAX 1024
-
-/* Splits "model,bdf=B,key=value" into its model, BDF and the rest. The buffers hold SPEC_MAX bytes.
- */
-static void split_spec(const char *spec, char *model, char *bdf, size_t bdf_size, char *options)
-{
-	const char *at = spec, *end;
-	char *out = options;
-
-	*bdf = *options = '\0';
-	end = strchrnul(at, ',');
-	memcpy(model, at, end - at);
-	model[end - at] = '\0';
-	while (*end) {
-		at = end + 1;
-		end = strchrnul(at, ',');
-		if (!strncmp(at, "bdf=", 4)) {
-			snprintf(bdf, bdf_size, "%.*s", (int)(end - at - 4), at + 4);
-			continue;
-		}
-		if (out != options)
-			*out++ = ',';
-		memcpy(out, at, end - at);
-		out += end - at;
-		*out = '\0';
-	}
-}
-
-static void say_models(struct session *s)
-{
-	const struct vfio_model *m;
-	char names[256] = "";
-
-	for (unsigned int i = 0; (m = vfio_model_at(i)); i++) {
-		strncat(names, " ", sizeof(names) - strlen(names) - 1);
-		strncat(names, vfio_model_name(m), sizeof(names) - strlen(names) - 1);
-	}
-	session_say(s, "the models are:%s (swiommu devices tells their options)", names);
-}
-
-static int add_device(struct session *s, const char *spec, unsigned int group, unsigned int index)
-{
-	struct session_device *d = &s->devices[s->nr_devices];
-	char model[SPEC_MAX], bdf[64], options[SPEC_MAX];
-	const struct vfio_model *m;
-	struct swi_reason why = {""};
-	int rc;
-
-	if (strlen(spec) >= SPEC_MAX) {
-		session_say(s, "--device: more than %d characters", SPEC_MAX - 1);
-		return -E2BIG;
-	}
-	split_spec(spec, model, bdf, sizeof(bdf), options);
-	m = vfio_model_find(model);
-	if (!m) {
-		session_say(s, "--device %s: there is no device model '%s'", spec, model);
-		say_models(s);
-		return -EINVAL;
-	}
-	rc = place_device(s, d, bdf);
-	if (rc)
-		return rc;
-	rc = iommu_group_init(&d->group, group);
-	if (rc)
-		return rc;
-	d->place.index = index;
-	d->place.group = &d->group;
-	d->place.log = &s->log;
-	rc = vfio_device_create(m, &d->place, options, &d->dev, &why);
-	if (rc) {
-		iommu_group_fini(&d->group);
-		session_say(s, "--device %s: %s", spec, why.text[0] ? why.text : strerror(-rc));
-		return rc;
-	}
-	s->nr_devices++;
-	return 0;
-}
-
-static int make_nodes(struct session *s)
-{
-	s->nodes = swi_zalloc((s->nr_devices + 1) * sizeof(*s->nodes));
-	if (!s->nodes)
-		return -ENOMEM;
-	s->nodes[0].kind = NODE_IOMMU;
-	snprintf(s->nodes[0].path, sizeof(s->nodes[0].path), "/dev/iommu");
-	for (size_t i = 0; i < s->nr_devices; i++) {
-		struct node *n = &s->nodes[i + 1];
-
-		n->kind = NODE_VFIO_CDEV;
-		n->device = &s->devices[i];
-		snprintf(n->path, sizeof(n->path), "/dev/vfio/devices/vfio%u",
-			 s->devices[i].place.index);
-	}
-	s->nr_nodes = s->nr_devices + 1;
-	for (size_t i = 0; i < s->nr_nodes; i++)
-		s->nodes[i].fd = -1;
-	return 0;
-}
-
-uint64_t session_bar0_limit(const struct session *s)
-{
-	uint64_t limit = 0;
-
-	for (size_t i = 0; i < s->nr_devices; i++)
-		limit = SWI_MAX(limit, vfio_device_region_size(s->devices[i].dev, 0));
-	return limit;
-}
-
 static int open_log(struct session *s, const char *path)
 {
 	/* Our own copy: the program may close or redirect its standard error. */
@@ -324,7 +137,6 @@ static int create_test_abi(struct session *s)
 int session_create(const struct session_options *opt, struct session **out)
 {
 	struct session *s = swi_new(struct session);
-	unsigned int group, index;
 	int rc;
 
 	if (!s)
@@ -351,21 +163,7 @@ int session_create(const struct session_options *opt, struct session **out)
 		if (rc)
 			goto fail;
 	}
-	if (opt->nr_devices) {
-		s->devices = swi_zalloc(opt->nr_devices * sizeof(*s->devices));
-		if (!s->devices) {
-			rc = -ENOMEM;
-			goto fail;
-		}
-	}
-	group = first_free_number("/sys/kernel/iommu_groups", "");
-	index = first_free_number("/dev/vfio/devices", "vfio");
-	for (size_t i = 0; i < opt->nr_devices; i++) {
-		rc = add_device(s, opt->devices[i], group + i, index + i);
-		if (rc)
-			goto fail;
-	}
-	rc = make_nodes(s);
+	rc = session_add_devices(s, opt->devices, opt->nr_devices);
 	if (rc)
 		goto fail;
 	*out = s;
@@ -379,15 +177,7 @@ void session_destroy(struct session *s)
 {
 	if (!s)
 		return;
-	for (size_t i = 0; i < s->nr_nodes; i++)
-		if (s->nodes[i].fd >= 0)
-			close(s->nodes[i].fd);
-	swi_free(s->nodes);
-	for (size_t i = 0; i < s->nr_devices; i++) {
-		vfio_device_destroy(s->devices[i].dev);
-		iommu_group_fini(&s->devices[i].group);
-	}
-	swi_free(s->devices);
+	session_remove_devices(s);
 	swiommu_files_destroy(s->given);
 	testabi_destroy(s->testabi);
 	swiommu_test_abi_destroy(s->mocks);

@@ -14,15 +14,22 @@
  */
 
 #include <pthread.h>
+#include <sys/types.h>
 
 #include "base/list.h"
 #include "base/log.h"
 #include "vfio/device.h"
 
+/* An IOMMU group with at least one device. */
+struct session_group {
+	struct iommu_group group;
+};
+
 struct session_device {
 	struct vfio_device *dev;
 	struct vfio_device_place place;
-	struct iommu_group group;
+	struct session_group *group; /* one of session.groups */
+	dev_t rdev;		     /* of its node vfioN */
 	unsigned int
 		faults_told; /* how many fault lines were printed in the current second; log_lock */
 	int64_t faults_second;
@@ -36,6 +43,7 @@ struct node {
 	enum node_kind kind;
 	struct session_device *device; /* of a cdev */
 	char path[64];
+	dev_t rdev; /* the device number that programs are shown */
 	/* Known once the program's file tree exists: an open file of our own on the placeholder. */
 	int fd;
 	dev_t st_dev;
@@ -50,6 +58,8 @@ struct testabi;
 struct session {
 	struct session_device *devices;
 	size_t nr_devices;
+	struct session_group *groups; /* at most as many as devices; they do not move */
+	size_t nr_groups;
 	struct node *nodes;
 	size_t nr_nodes;
 	struct calls *calls;
@@ -71,7 +81,7 @@ struct session {
 };
 
 struct session_options {
-	const char **devices; /* "model[,bdf=B][,key=value]..." */
+	const char **devices; /* "model[,bdf=B][,group=N][,key=value]..." */
 	size_t nr_devices;
 	bool explain, wait, test_abi;
 	const char *log_path; /* NULL: standard error */
@@ -92,6 +102,15 @@ void session_say(struct session *s, const char *fmt, ...) SWI_PRINTF(2, 3);
 
 /* What contexts of the session tell us: warnings and DMA faults become lines. */
 void session_hooks(struct session *s, struct swiommu_hooks *out);
+
+/*
+ * Adds the devices of `n` specifications "model[,bdf=B][,group=N][,key=value]...", all or none
+ * (session_remove_devices() must follow either way), and the nodes of the session. 0 or negative
+ * errno; messages have been printed. Once per session.
+ */
+int session_add_devices(struct session *s, const char *const *specs, size_t n);
+/* No file of the program may be open any more. */
+void session_remove_devices(struct session *s);
 
 /* The largest BAR 0 of the devices: file positions below it are device registers. */
 uint64_t session_bar0_limit(const struct session *s);

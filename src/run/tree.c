@@ -282,7 +282,7 @@ static int add_attributes(const struct session_device *d, const char *dir, struc
 /* The number by which vfio-dev/vfioN/dev and a later stat of the node agree. */
 static void device_number(const struct session_device *d, char *text, size_t size)
 {
-	snprintf(text, size, "%u:%u\n", 511, d->place.index);
+	snprintf(text, size, "%u:%u\n", major(d->rdev), minor(d->rdev));
 }
 
 static int add_pci_device(const struct session_device *d, struct tree_error *err)
@@ -302,7 +302,7 @@ static int add_pci_device(const struct session_device *d, struct tree_error *err
 	if (!rc)
 		rc = add_link(path, "/sys/bus/pci/drivers/vfio-pci", err);
 	snprintf(path, sizeof(path), "%s/iommu_group", dir);
-	snprintf(text, sizeof(text), "/sys/kernel/iommu_groups/%u", d->group.id);
+	snprintf(text, sizeof(text), "/sys/kernel/iommu_groups/%u", d->group->group.id);
 	if (!rc)
 		rc = add_link(path, text, err);
 	snprintf(path, sizeof(path), "%s/vfio-dev", dir);
@@ -321,17 +321,17 @@ static int add_group(const struct session_device *d, struct tree_error *err)
 	char path[PATH_SIZE], target[PATH_SIZE];
 	int rc;
 
-	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%u", d->group.id);
+	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%u", d->group->group.id);
 	rc = add_dir(path, err);
-	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%u/devices", d->group.id);
+	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%u/devices", d->group->group.id);
 	if (!rc)
 		rc = add_dir(path, err);
-	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%u/devices/%s", d->group.id,
+	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%u/devices/%s", d->group->group.id,
 		 d->place.bdf);
 	snprintf(target, sizeof(target), "/sys/bus/pci/devices/%s", d->place.bdf);
 	if (!rc)
 		rc = add_link(path, target, err);
-	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%u/type", d->group.id);
+	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%u/type", d->group->group.id);
 	if (!rc && access(path, F_OK))
 		rc = add_file(path, "DMA\n", 0444, err);
 	return rc;

@@ -243,6 +243,8 @@ void vfio_config_finish(struct vfio_device *dev)
 	vfio_config_set(dev, PCI_REVISION_ID, 4, id->revision | id->class_code << 8, 0, 0);
 	vfio_config_set(dev, PCI_CACHE_LINE_SIZE, 1, 0, 0xff, 0);
 	vfio_config_set(dev, PCI_LATENCY_TIMER, 1, 0, 0xff, 0);
+	/* Bit 7 of the header type: there are more functions at this address. */
+	vfio_config_set(dev, PCI_HEADER_TYPE, 1, dev->place.multifunction ? 0x80 : 0, 0, 0);
 	for (unsigned int i = 0; i < VFIO_NR_BARS; i++)
 		set_bar(dev, i);
 	vfio_config_set(dev, PCI_SUBSYSTEM_VENDOR_ID, 2, id->subsystem_vendor, 0, 0);

@@ -25,6 +25,7 @@ struct vfio_model;
 /* What is known of a device apart from its model's own options. */
 struct vfio_device_place {
 	char bdf[13];		   /* "dddd:bb:dd.f", lower case */
+	bool multifunction;	   /* the slot has other functions */
 	unsigned int index;	   /* N of vfioN */
 	struct iommu_group *group; /* borrowed; outlives the device */
 	const struct swi_log *log; /* borrowed; may be NULL */

@@ -18,6 +18,7 @@
 #include "base/alloc.h"
 #include "core/ctx.h"
 #include "core/dirty.h"
+#include "core/dma_listener.h"
 #include "core/fault.h"
 
 typedef unsigned long long ull;
@@ -666,14 +667,29 @@ static int attach_or_replace(struct iommufd_device *idev, uint32_t pasid, uint32
 
 int iommufd_device_attach(struct iommufd_device *idev, uint32_t pasid, uint32_t *pt_id)
 {
-	return attach_or_replace(idev, pasid, pt_id, NULL);
+	uint32_t asked = *pt_id;
+	int rc = attach_or_replace(idev, pasid, pt_id, NULL);
+
+	if (rc || pasid)
+		return rc;
+	rc = dma_listeners_follow(idev->dgroup, &idev->why);
+	if (rc) {
+		iommufd_device_detach(idev, pasid);
+		*pt_id = asked;
+	}
+	return rc;
 }
 
 int iommufd_device_replace(struct iommufd_device *idev, uint32_t pasid, uint32_t *pt_id)
 {
 	struct replace done = {0};
 	int rc = attach_or_replace(idev, pasid, pt_id, &done);
+	struct swi_reason why = {""};
 
+	/* There is no way back that could not fail as well: a listener that failed is left without mappings. */
+	if (done.moved && !pasid && dma_listeners_follow(idev->dgroup, &why))
+		swi_log(&idev->ctx->log, SWI_LOG_WARN, "%s: the new mappings cannot be told: %s",
+			idev->dev->name, why.text);
 	while (done.moved--)
 		hwpt_put_attachment(done.old);
 	return rc;
@@ -694,6 +710,8 @@ void iommufd_device_detach(struct iommufd_device *idev, uint32_t pasid)
 		attach_end_locked(idev, at);
 	}
 	pthread_mutex_unlock(&dg->lock);
+	if (hwpt && !pasid)
+		dma_listeners_follow(dg, NULL);
 	if (hwpt)
 		hwpt_put_attachment(hwpt);
 	else if (at)

@@ -67,7 +67,9 @@ static int dgroup_get_locked(struct iommufd_ctx *ctx, struct iommu_group *group,
 	pthread_mutex_init(&dg->lock, NULL);
 	pthread_rwlock_init(&dg->handles, NULL);
 	pthread_cond_init(&dg->vdev_gone, NULL);
+	pthread_mutex_init(&dg->listen, NULL);
 	list_init(&dg->attachments);
+	list_init(&dg->listeners);
 	*out = dg;
 	return 0;
 }
@@ -76,6 +78,7 @@ static void dgroup_put_locked(struct device_group *dg)
 {
 	if (--dg->refs)
 		return;
+	pthread_mutex_destroy(&dg->listen);
 	pthread_cond_destroy(&dg->vdev_gone);
 	pthread_rwlock_destroy(&dg->handles);
 	pthread_mutex_destroy(&dg->lock);

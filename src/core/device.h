@@ -22,6 +22,8 @@ struct device_group {
 	struct list attachments;  /* struct attachment.entry; see attach.h */
 	pthread_rwlock_t handles; /* shared by who reports a fault; inside `lock` */
 	pthread_cond_t vdev_gone; /* some device's vdev is ready or gone; with `lock` */
+	pthread_mutex_t listen;	  /* outside of `lock`; held while listeners are told */
+	struct list listeners;	  /* struct dma_listener.group_entry; `listen` */
 };
 
 struct iommufd_device {

@@ -95,6 +95,7 @@ int ioas_create(struct iommufd_ctx *ctx, struct ioas **out)
 	ioas->huge_pages = true;
 	list_init(&ioas->hwpts);
 	list_init(&ioas->trackers);
+	list_init(&ioas->listeners);
 	access_slots_init(&ioas->accesses);
 	pthread_mutex_init(&ioas->mutex, NULL);
 	init_domains_lock(&ioas->domains);

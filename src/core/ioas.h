@@ -37,6 +37,7 @@ struct ioas {
 	pthread_mutex_t mutex;
 	struct list hwpts;    /* struct hwpt.entry, in order of creation; mutex */
 	struct list trackers; /* struct hwpt.tracker: those that track dirty pages; domains lock */
+	struct list listeners; /* struct dma_listener.ioas_entry; domains lock */
 	pthread_rwlock_t domains;
 	unsigned int nr_domains; /* domains lock */
 	uint64_t domain_align;	 /* largest smallest-page of the domains, 1 if none; domains lock */

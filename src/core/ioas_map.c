@@ -19,6 +19,7 @@
 #include "core/access.h"
 #include "core/call.h"
 #include "core/dirty.h"
+#include "core/dma_listener.h"
 #include "core/ioas.h"
 #include "core/selftest_abi.h"
 
@@ -238,6 +239,34 @@ unpin:
 	return rc;
 }
 
+/* Undoes plan_fill(). Readers have not seen the areas. */
+static void plan_drain(struct ioas *ioas, struct plan *plan)
+{
+	for (size_t i = 0; ioas->nr_domains && i < plan->n; i++) {
+		plan->pieces[i].area->host = NULL;
+		backing_unpin(plan->pieces[i].backing, plan->pieces[i].offset,
+			      plan->pieces[i].length);
+	}
+}
+
+/* Tells the listeners of the IOAS what is about to be published. Undoes itself on failure. */
+static int plan_tell(struct ioas *ioas, struct plan *plan, struct swi_reason *why)
+{
+	size_t i;
+	int rc;
+
+	for (i = 0; i < plan->n; i++) {
+		rc = dma_listeners_map(ioas, plan->pieces[i].area, why);
+		if (rc)
+			goto undo;
+	}
+	return 0;
+undo:
+	while (i--)
+		dma_listeners_unmap(ioas, plan->pieces[i].area->iova, plan->pieces[i].area->last);
+	return rc;
+}
+
 static void plan_publish(struct ioas *ioas, struct plan *plan)
 {
 	iova_map_lock(ioas->map);
@@ -259,6 +288,11 @@ static int plan_run(struct ioas *ioas, struct plan *plan, struct swi_reason *why
 	if (rc)
 		goto out;
 	rc = plan_fill(ioas, plan, why);
+	if (!rc) {
+		rc = plan_tell(ioas, plan, why);
+		if (rc)
+			plan_drain(ioas, plan);
+	}
 	if (rc) {
 		iova_map_lock(ioas->map);
 		drop_areas_locked(ioas, plan, plan->n);
@@ -580,9 +614,25 @@ static int retract_batch_locked(struct ioas *ioas, struct unmap_scan *scan,
 	return rc;
 }
 
+/* Runs of neighbours at once; in a gap another call may be mapping. */
+static void tell_batch(struct ioas *ioas, struct iova_area **batch, size_t n)
+{
+	size_t i, first = 0;
+
+	if (list_empty(&ioas->listeners))
+		return;
+	for (i = 1; i <= n; i++) {
+		if (i < n && batch[i]->iova == batch[i - 1]->last + 1)
+			continue;
+		dma_listeners_unmap(ioas, batch[first]->iova, batch[i - 1]->last);
+		first = i;
+	}
+}
+
 static void remove_batch(struct ioas *ioas, struct unmap_scan *scan, struct iova_area **batch,
 			 size_t n)
 {
+	tell_batch(ioas, batch, n);
 	iova_map_sync(ioas->map);
 	if (ioas->nr_domains)
 		for (size_t i = 0; i < n; i++)

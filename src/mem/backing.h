@@ -77,6 +77,11 @@ int backing_write(struct backing *b, uint64_t offset, const void *buf, size_t le
 int backing_move_slow(struct backing *b, uint64_t offset, void *buf, size_t len, unsigned dir);
 
 /*
+ * The file behind the stretch of pinned memory at `offset`, at most `len` bytes: see mem_owner_ops.open_file.
+ */
+void backing_open_file(struct backing *b, uint64_t offset, uint64_t len, unsigned prot,
+		       struct mem_file *out);
+/*
  * What page `page` of the backing is pinned as. -ENOENT: it is not pinned, or its identity is not
  * known (a range of very many mappings).
  */

@@ -9,6 +9,8 @@
 #include "mem/guard.h"
 
 #include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* ---- reaching the bytes --------------------------------------------------------------------- */
 
@@ -127,6 +129,33 @@ int backing_write(struct backing *b, uint64_t offset, const void *buf, size_t le
 int backing_move_slow(struct backing *b, uint64_t offset, void *buf, size_t len, unsigned dir)
 {
 	return move(b, offset, buf, len, dir, true);
+}
+
+/* ---- files ----------------------------------------------------------------------------------- */
+
+/* Whether the file is what the pinned page at `offset` was found in. What is not known is believed. */
+static bool is_pinned_file(struct backing *b, uint64_t offset, const struct mem_file *f)
+{
+	struct page_key key;
+	struct stat st;
+
+	if (fstat(f->fd, &st))
+		return false;
+	if (backing_page_key(b, backing_page_of(b, offset), &key))
+		return true;
+	return !key.is_private && key.object == st.st_dev && key.inode == st.st_ino &&
+	       key.index == f->offset >> SWI_PAGE_SHIFT;
+}
+
+void backing_open_file(struct backing *b, uint64_t offset, uint64_t len, unsigned prot,
+		       struct mem_file *out)
+{
+	mem_owner_open_file(b->owner, b->addr + offset, len, prot, out);
+	/* The program may have mapped something else at the same address since. */
+	if (out->fd >= 0 && !is_pinned_file(b, offset, out)) {
+		close(out->fd);
+		out->fd = -1;
+	}
 }
 
 /* ---- identity and charge -------------------------------------------------------------------- */

@@ -56,6 +56,14 @@ int mem_window_key(const struct mem_window *win, uint64_t addr, const uint64_t s
 	return -ENOENT;
 }
 
+void mem_owner_open_file(struct mem_owner *o, uint64_t addr, uint64_t len, unsigned prot,
+			 struct mem_file *out)
+{
+	*out = (struct mem_file){.fd = -1, .length = len};
+	if (o->ops->open_file)
+		o->ops->open_file(o, addr, len, prot, out);
+}
+
 int mem_owner_page_key(struct mem_owner *o, uint64_t addr, struct page_key *key)
 {
 	return o->ops->page_key(o, addr, key);

@@ -48,6 +48,13 @@ struct mem_window {
 	struct mem_ident *idents; /* else; owned by the window */
 };
 
+/* The file behind a stretch of an owner's memory, so that another process can map it. */
+struct mem_file {
+	int fd; /* the taker's to close; -1: there is none (private memory), or it cannot be had */
+	uint64_t offset; /* byte of the file that the stretch begins at */
+	uint64_t length; /* of the stretch; not 0 */
+};
+
 struct mem_owner_ops {
 	const char *kind;
 	/*
@@ -90,6 +97,12 @@ struct mem_owner_ops {
 	 * that can be used at all (-EINVAL for a file).
 	 */
 	int (*page_key)(struct mem_owner *o, uint64_t addr, struct page_key *key);
+	/*
+	 * The file that holds the stretch of memory at `addr`, at most `len` bytes (not 0, of memory that a window
+	 * was asked for), in a new open file that permits no more than `prot`. NULL: never one. May block.
+	 */
+	void (*open_file)(struct mem_owner *o, uint64_t addr, uint64_t len, unsigned prot,
+			  struct mem_file *out);
 	/* Names the address space in keys of private memory (struct page_key's object, inode). */
 	void (*space)(struct mem_owner *o, uint64_t id[2]);
 	void (*destroy)(struct mem_owner *o);
@@ -142,6 +155,9 @@ void mem_ident_key(const struct mem_ident *id, uint64_t addr, const uint64_t spa
 /* The same of memory that a window was opened on. -ENOENT: it is not known. */
 int mem_window_key(const struct mem_window *win, uint64_t addr, const uint64_t space[2],
 		   struct page_key *key);
+/* As mem_owner_ops.open_file; owners without it have no file behind all of their memory. */
+void mem_owner_open_file(struct mem_owner *o, uint64_t addr, uint64_t len, unsigned prot,
+			 struct mem_file *out);
 /* As mem_owner_ops.page_key. */
 int mem_owner_page_key(struct mem_owner *o, uint64_t addr, struct page_key *key);
 /* Whether an address means a place in a file. */

@@ -219,6 +219,23 @@ static int file_page_key(struct mem_owner *o, uint64_t addr, struct page_key *ke
 	return ret;
 }
 
+static void file_open_file(struct mem_owner *o, uint64_t addr, uint64_t len, unsigned prot,
+			   struct mem_file *out)
+{
+	struct file_owner *fo = file_of(o);
+	char link[48];
+
+	if (check_range(fo, addr, len, prot, NULL))
+		return;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fo->fd);
+	out->fd = open(link, (prot & SWI_WRITE ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK |
+				     O_NOCTTY);
+	/* A file that may not be opened anew: the one there is, if it permits no more than asked for. */
+	if (out->fd < 0 && !(fo->can & ~prot))
+		out->fd = fcntl(fo->fd, F_DUPFD_CLOEXEC, 3);
+	out->offset = addr;
+}
+
 static void file_space(struct mem_owner *o, uint64_t id[2])
 {
 	(void)o;
@@ -241,6 +258,7 @@ static const struct mem_owner_ops file_ops = {
 	.read_pinned = file_read_pinned,
 	.write_pinned = file_write_pinned,
 	.page_key = file_page_key,
+	.open_file = file_open_file,
 	.space = file_space,
 	.destroy = file_destroy,
 };

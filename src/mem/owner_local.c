@@ -162,6 +162,19 @@ static int local_page_key(struct mem_owner *o, uint64_t addr, struct page_key *k
 	return ret;
 }
 
+/* Our own mappings are looked at as those of any process: through /proc, where their files are found. */
+static void local_open_file(struct mem_owner *o, uint64_t addr, uint64_t len, unsigned prot,
+			    struct mem_file *out)
+{
+	struct mem_owner *me;
+
+	(void)o;
+	if (mem_owner_process(getpid(), &me, NULL))
+		return;
+	mem_owner_open_file(me, addr, len, prot, out);
+	mem_owner_put(me);
+}
+
 static void local_space(struct mem_owner *o, uint64_t id[2])
 {
 	(void)o;
@@ -195,6 +208,7 @@ static const struct mem_owner_ops local_ops = {
 	.read_pinned = local_read,
 	.write_pinned = local_write,
 	.page_key = local_page_key,
+	.open_file = local_open_file,
 	.space = local_space,
 	.same = local_same,
 	.destroy = local_destroy,

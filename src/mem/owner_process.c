@@ -367,6 +367,34 @@ static int process_open_window(struct mem_owner *o, uint64_t addr, uint64_t len,
 	return 0;
 }
 
+static void process_open_file(struct mem_owner *o, uint64_t addr, uint64_t len, unsigned prot,
+			      struct mem_file *out)
+{
+	struct process_owner *po = process_of(o);
+	struct rights_env env = env_of(po);
+	struct rights_parts one = {.n = 1};
+	struct vma *v = &one.v[0];
+	struct vma_walk w;
+	int fd;
+
+	vma_walk_start(&w, po->maps);
+	if (vma_walk_to(&w, addr, v))
+		return;
+	out->length = SWI_MIN(len, v->end - addr);
+	if (!v->shared || (prot & ~v->prot) || !rights_is_memory_file(&env, v))
+		return;
+	fd = open_mapped_file(po, v, prot & SWI_WRITE ? O_RDWR : O_RDONLY);
+	if (fd < 0)
+		return;
+	/* As with windows: what was found counts if the mapping is still there. */
+	if (!page_size_of(fd) || !still_mapped(po, &one, prot)) {
+		close(fd);
+		return;
+	}
+	out->fd = fd;
+	out->offset = v->offset + (addr - v->start);
+}
+
 /*
  * As the process may have run another program since, what its directory says counts only if the
  * address space still lives; one that does not is nobody else's.
@@ -428,6 +456,7 @@ static const struct mem_owner_ops process_ops = {
 	.read_pinned = read_pinned,
 	.write_pinned = write_pinned,
 	.page_key = process_page_key,
+	.open_file = process_open_file,
 	.space = process_space,
 	.same = process_same,
 	.gone = process_gone,

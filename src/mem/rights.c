@@ -82,8 +82,7 @@ static bool mount_type(int proc_dir, const char *table, dev_t dev, char *type, s
 	return found;
 }
 
-/* Whether a shared mapping is of a filesystem that lives in memory only. */
-static bool in_memory_fs(const struct rights_env *env, const struct vma *v)
+bool rights_is_memory_file(const struct rights_env *env, const struct vma *v)
 {
 	static const char *const types[] = {"tmpfs", "hugetlbfs", "devtmpfs", "ramfs", "rootfs"};
 	char type[32];
@@ -122,7 +121,7 @@ static int check_vma(const struct rights_env *env, const struct vma *v, uint64_t
 		return swi_fail(why, -EFAULT, "memory of %s at %#llx is not %s",
 				whose(env, who, sizeof(who)), (unsigned long long)addr,
 				prot & ~v->prot & SWI_WRITE ? "writable" : "readable");
-	*memory_file = v->shared && in_memory_fs(env, v);
+	*memory_file = v->shared && rights_is_memory_file(env, v);
 	if (v->shared && (prot & SWI_WRITE) && !*memory_file)
 		return swi_fail(why, -EFAULT,
 				"memory of %s at %#llx is a shared mapping of a file whose "

@@ -41,6 +41,8 @@ void rights_env_probe(struct rights_env *env);
 int rights_check_pin(const struct rights_env *env, uint64_t addr, uint64_t last, unsigned prot,
 		     struct rights_parts *parts, struct swi_reason *why);
 
+/* Whether a shared mapping is of a filesystem that lives in memory only. */
+bool rights_is_memory_file(const struct rights_env *env, const struct vma *v);
 /* What is mapped at addr: its key, for memory that is there. Touches it. 0 or -EFAULT. */
 int rights_page_key(const struct rights_env *env, uint64_t addr, const uint64_t space[2],
 		    struct page_key *key);

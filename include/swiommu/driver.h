@@ -118,9 +118,12 @@ struct device {
 	 * such. The engine does the recording, in units of the entries that a page table of the driver would have.
 	 */
 	bool dirty_tracking;
-	uint32_t
-		max_pasids; /* PASIDs that it can tag its requests with are below this; 0: it has none */
-	void *engine;	    /* the engine's while it is bound; NULL at first */
+	/* PASIDs that it can tag its requests with are below this; 0: it has none. */
+	uint32_t max_pasids;
+	bool ats;	  /* PCI: it asks its IOMMU for translations */
+	bool pri;	  /* PCI: it asks for pages that are missing, and can wait for them */
+	void *iommu_priv; /* the driver's; NULL at first */
+	void *engine;	  /* the engine's while it is bound; NULL at first */
 };
 
 /* ---- domains ------------------------------------------------------------------------------------ */
@@ -212,11 +215,19 @@ enum {
 	IOMMU_FAULT_PAGE_REQUEST_LAST_PAGE = 1 << 1,
 };
 
+/* Bits of iommu_fault_page_request.perm: what the device wants to do. */
+enum {
+	IOMMU_FAULT_PERM_READ = 1 << 0,
+	IOMMU_FAULT_PERM_WRITE = 1 << 1,
+	IOMMU_FAULT_PERM_EXEC = 1 << 2,
+	IOMMU_FAULT_PERM_PRIV = 1 << 3,
+};
+
 struct iommu_fault_page_request {
 	uint32_t flags;
 	uint32_t pasid;
 	uint32_t grpid;
-	uint32_t perm; /* READ 1, WRITE 2, EXEC 4, PRIV 8 */
+	uint32_t perm; /* IOMMU_FAULT_PERM_... */
 	uint64_t addr;
 };
 

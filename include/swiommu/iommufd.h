@@ -231,15 +231,42 @@ void swiommu_access_reason(struct iommufd_access *access, char *buf, size_t size
  */
 struct swiommu_dma;
 
-/* -ENOMEM. Close every handle before iommufd_device_unbind(). */
+/*
+ * An access that misses (not mapped, or no such permission) asks for the page, as a device with PRI does, if what the
+ * device is attached to has a fault queue: the request is read from it, and the access waits for the answer. After success it
+ * goes on, or asks again; else it fails as it would have without asking.
+ */
+#define SWIOMMU_DMA_PAGE_REQUESTS 1u
+
+/*
+ * DMA without a PASID (0), or tagged with one, which then follows what that PASID is attached to; it need not be attached yet.
+ * `flags`: SWIOMMU_DMA_.... Close every handle before iommufd_device_unbind(). -EINVAL: no such flag, or a PASID that
+ * the device does not have; -ENOMEM.
+ */
+int swiommu_dma_open_pasid(struct iommufd_device *idev, uint32_t pasid, unsigned int flags,
+			   struct swiommu_dma **out);
+/* Without a PASID, without flags. */
 int swiommu_dma_open(struct iommufd_device *idev, struct swiommu_dma **out);
 void swiommu_dma_close(struct swiommu_dma *dma);
 
 /*
+ * From now until swiommu_dma_resume() no access of the handle waits for the answer to a page request: one that does, or
+ * would, fails with -ECANCELED. For whoever must wait until the thread with the handle is done. Any thread; the handle stays open
+ * during the call. The request itself stays in the queue, and its answer does nothing.
+ */
+void swiommu_dma_cancel(struct swiommu_dma *dma);
+void swiommu_dma_resume(struct swiommu_dma *dma);
+/* The same for all handles of the device, also those yet to be opened; each block is undone by one unblock. */
+void swiommu_device_block_requests(struct iommufd_device *idev);
+void swiommu_device_unblock_requests(struct iommufd_device *idev);
+
+/*
  * Move `len` bytes between a buffer of the caller and [iova, iova+len), which may cross any number of mappings.
  * 0, or -ENOENT not mapped, -EPERM mapping without that permission, -ENXIO not attached, -EFAULT the memory
- * behind the mapping is gone, -EOVERFLOW the range passes 2^64. Bytes before the failing address have moved. Every
- * failure is also told to the context's fault hook. May block when the memory belongs to another process.
+ * behind the mapping is gone, -EOVERFLOW the range passes 2^64, -ECANCELED (swiommu_dma_cancel()). Bytes before the
+ * failing address have moved. Every failure but the last is also told to the context's fault hook. May block when the
+ * memory belongs to another process, and with SWIOMMU_DMA_PAGE_REQUESTS until the user answers, the device is detached, or
+ * the wait is cancelled.
  */
 int swiommu_dma_read(struct swiommu_dma *dma, uint64_t iova, void *buf, size_t len);
 int swiommu_dma_write(struct swiommu_dma *dma, uint64_t iova, const void *buf, size_t len);

@@ -316,7 +316,7 @@ static int attach_hwpt(struct iommufd_device *idev, uint32_t pasid, struct hwpt 
 	rc = attach_begin_locked(idev, pasid, hwpt);
 	if (rc)
 		goto out;
-	rc = pasid ? 0 : device_dma_switch(idev, hwpt_paging(hwpt));
+	rc = device_dma_switch(idev, pasid, hwpt);
 	if (rc) {
 		attach_end_locked(idev, attachment_find(idev->dgroup, pasid));
 		obj_unhold(&hwpt->obj);
@@ -342,7 +342,7 @@ static int attach_new_auto_locked(struct iommufd_device *idev, uint32_t pasid, s
 		goto unlock;
 	rc = hwpt_populate_locked(hwpt, &idev->why);
 	if (!rc)
-		rc = device_dma_switch(idev, hwpt);
+		rc = device_dma_switch(idev, pasid, hwpt);
 	if (rc) {
 		attach_end_locked(idev, attachment_find(idev->dgroup, pasid));
 		obj_unhold(&hwpt->obj);
@@ -414,8 +414,7 @@ static void move_back(const struct move *mv, struct list *pos)
 	while ((pos = pos->prev) != &mv->at->members) {
 		struct iommufd_device *idev = member_of(pos);
 
-		if (!mv->at->pasid)
-			device_dma_switch_back(idev, hwpt_paging(mv->from));
+		device_dma_switch_back(idev, mv->at->pasid, mv->from);
 		driver_set(idev, mv->at->pasid, mv->from->domain, mv->to->domain);
 	}
 }
@@ -433,7 +432,7 @@ static int move_members_locked(const struct move *mv)
 		rc = driver_set(idev, pasid, mv->to->domain, mv->from->domain);
 		if (rc)
 			goto undo;
-		rc = pasid ? 0 : device_dma_switch(idev, hwpt_paging(mv->to));
+		rc = device_dma_switch(idev, pasid, mv->to);
 		if (rc) {
 			driver_set(idev, pasid, mv->from->domain, mv->to->domain);
 			goto undo;
@@ -705,8 +704,7 @@ void iommufd_device_detach(struct iommufd_device *idev, uint32_t pasid)
 	at = attachment_find(dg, pasid);
 	if (at && attachment_has(at, idev)) {
 		hwpt = at->hwpt;
-		if (!pasid)
-			device_dma_switch(idev, NULL);
+		device_dma_switch(idev, pasid, NULL);
 		attach_end_locked(idev, at);
 	}
 	pthread_mutex_unlock(&dg->lock);

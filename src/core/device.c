@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "core/ctx.h"
+#include "core/dma.h"
 #include "core/fault.h"
 #include "core/viommu.h"
 
@@ -95,6 +96,7 @@ static void device_destroy(struct obj *obj)
 	if (idev->dev->engine == idev->iopf)
 		idev->dev->engine = NULL;
 	iopf_param_destroy(idev->iopf);
+	dma_routes_free(idev);
 	pthread_mutex_lock(&group->lock);
 	dgroup_put_locked(idev->dgroup);
 	if (!--group->owner_count)
@@ -127,7 +129,6 @@ struct iommufd_device *device_bind(struct iommufd_ctx *ictx, struct device *dev,
 	idev = device_of(obj);
 	idev->ctx = ictx;
 	idev->dev = dev;
-	list_init(&idev->dmas);
 
 	rc = iopf_param_create(idev, &idev->iopf);
 	if (rc)

@@ -10,6 +10,7 @@
  */
 
 #include "base/list.h"
+#include "base/rbtree.h"
 #include "core/hwpt.h"
 #include <swiommu/iommufd.h>
 
@@ -36,10 +37,9 @@ struct iommufd_device {
 	struct vdevice *vdev;	     /* that stands for it in a guest; dgroup->lock */
 	bool going;		     /* unbinding; no vDEVICE can be made any more; dgroup->lock */
 
-	/* DMA: where it goes now. NULL = nowhere. Written under dma_lock, loaded inside read sections. */
-	_Atomic(struct hwpt *) dma_hwpt;
 	pthread_mutex_t dma_lock;
-	struct list dmas; /* struct swiommu_dma.entry; dma_lock */
+	struct rb_tree routes; /* struct dma_route.node; see dma.h; dma_lock */
+	_Atomic unsigned int requests_blocked; /* not 0: no DMA waits for the answer to a page request */
 
 	struct swi_reason why; /* of the last attach or replace; serialised by the caller */
 };
@@ -69,13 +69,13 @@ int device_unbind(struct iommufd_device *idev);
 void device_detach_all(struct iommufd_ctx *ctx);
 
 /*
- * Sends the device's DMA through `hwpt` (NULL: nowhere) from now on; returns when no DMA uses the old one any
- * more. -ENOMEM (never for NULL): then nothing changed.
+ * Sends the device's DMA with a PASID (0: without one) through `hwpt` (NULL: nowhere) from now on; returns when no DMA
+ * uses the old one any more. -ENOMEM (never for NULL): then nothing changed.
  */
-int device_dma_switch(struct iommufd_device *idev, struct hwpt *hwpt);
+int device_dma_switch(struct iommufd_device *idev, uint32_t pasid, struct hwpt *hwpt);
 /*
  * Undoes the last successful switch, back to `hwpt`: DMA stops if memory is too short to let it go on there.
  */
-void device_dma_switch_back(struct iommufd_device *idev, struct hwpt *hwpt);
+void device_dma_switch_back(struct iommufd_device *idev, uint32_t pasid, struct hwpt *hwpt);
 
 #endif

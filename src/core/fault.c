@@ -4,9 +4,10 @@
  *
  * A group of page requests is in one of two lists: unread, or read and unanswered. Whoever takes it out of
  * its list, under the lock, answers it: the user's write, a detach, or the end of the queue. So each is answered
- * exactly once. Answers are given without the lock, as are copies to and from the user, during which a group
- * is kept in the list of what is unanswered with its cookie taken: a detach that comes meanwhile answers it,
- * and the user's answer then finds no such cookie.
+ * exactly once. Answers are given under the lock too: the device of a group stays bound as long as the group is in a
+ * list, and a detach, after which it may be unbound, passes by the lock. Copies to and from the user are done without the
+ * lock; meanwhile a group is kept in the list of what is unanswered with its cookie taken: a detach that comes then
+ * answers it, and the user's answer then finds no such cookie.
  *
  * The object is busy while the file is open. The file is part of the object and holds the context.
  */
@@ -45,7 +46,7 @@ static struct fault_group *group_of(struct list *pos)
 
 void fault_respond(struct fault_group *group, enum iommu_page_response_code code)
 {
-	iopf_param_respond(group->idev->dev->engine, &group->faults[group->nr - 1], code);
+	iopf_param_respond(group->idev->iopf, group, code);
 	swi_free(group);
 }
 
@@ -101,8 +102,8 @@ void fault_purge(struct fault *fault, const struct attach_handle *handle,
 	take_matching(&fault->unanswered, handle, idev, &gone);
 	if (had && list_empty(&fault->unread))
 		swiommu_file_signal(&fault->file, false);
-	pthread_mutex_unlock(&fault->lock);
 	respond_all(&gone);
+	pthread_mutex_unlock(&fault->lock);
 }
 
 static void fault_destroy(struct obj *obj)
@@ -273,14 +274,14 @@ static int answer(struct fault *fault, const struct iommu_hwpt_page_response *re
 		return -EINVAL;
 	pthread_mutex_lock(&fault->lock);
 	group = response->cookie ? find_cookie_locked(fault, response->cookie) : NULL;
-	if (group)
+	if (group) {
 		list_del(&group->entry);
+		fault_respond(group, response->code == IOMMUFD_PAGE_RESP_SUCCESS
+					     ? IOMMU_PAGE_RESP_SUCCESS
+					     : IOMMU_PAGE_RESP_INVALID);
+	}
 	pthread_mutex_unlock(&fault->lock);
-	if (!group)
-		return -EINVAL;
-	fault_respond(group, response->code == IOMMUFD_PAGE_RESP_SUCCESS ? IOMMU_PAGE_RESP_SUCCESS
-									 : IOMMU_PAGE_RESP_INVALID);
-	return 0;
+	return group ? 0 : -EINVAL;
 }
 
 static ssize_t fault_write(struct swiommu_file *file, struct swiommu_caller *caller, uint64_t uptr,

@@ -21,7 +21,13 @@ struct fault_group {
 	struct list entry;	      /* in the queue, unread or unanswered; fault->lock */
 	struct attach_handle *handle; /* through which it came; for comparison */
 	struct iommufd_device *idev;  /* that made it; bound as long as the group is queued */
-	uint32_t cookie;	      /* 0 while unread */
+	/*
+	 * It is DMA of the engine's own that waits, not the driver, who hears nothing of it; the waiter, NULL when it has
+	 * given up. The device's answers lock.
+	 */
+	bool own;
+	struct iopf_wait *wait;
+	uint32_t cookie; /* 0 while unread */
 	uint32_t nr;
 	struct iopf_fault faults[];
 };
@@ -38,7 +44,7 @@ void fault_enqueue(struct fault *fault, struct fault_group *group);
 void fault_purge(struct fault *fault, const struct attach_handle *handle,
 		 const struct iommufd_device *idev);
 
-/* Tells the driver, and frees the group. */
+/* Tells the driver, or who waits, and frees the group. The lock of its queue is held, or it is in none and cannot get in. */
 void fault_respond(struct fault_group *group, enum iommu_page_response_code code);
 
 /* What a bound device knows of its page requests (struct device.engine). */
@@ -47,8 +53,16 @@ struct iopf_param;
 int iopf_param_create(struct iommufd_device *idev, struct iopf_param **out);
 /* NULL is allowed. Nobody reports any more. */
 void iopf_param_destroy(struct iopf_param *param);
-/* Calls page_response(), one call per device at a time. */
-void iopf_param_respond(struct iopf_param *param, const struct iopf_fault *last,
+/* Passes the answer on to who waits for the group, and lets go of it. */
+void iopf_param_respond(struct iopf_param *param, struct fault_group *group,
 			enum iommu_page_response_code code);
+/*
+ * The page request of a DMA of the engine's own; waits for the answer. 0 with the answer; -ECANCELED: *cancelled has become
+ * true, or requests of the device are blocked; -EINVAL: nobody takes it; -ENOMEM.
+ */
+int iopf_ask(struct iommufd_device *idev, const struct iopf_fault *evt,
+	     const _Atomic bool *cancelled, enum iommu_page_response_code *code);
+/* Has all waiters look again whether they are cancelled. */
+void iopf_wake(struct iommufd_device *idev);
 
 #endif

@@ -73,6 +73,7 @@ int hwpt_create_locked(struct ioas *ioas, const struct iommu_driver *driver, boo
 	hwpt->paging.type = IOMMU_DOMAIN_PAGING;
 	hwpt->paging.ops = driver->domain_ops;
 	hwpt->domain = &hwpt->paging;
+	hwpt->base = hwpt;
 	obj_hold(&ioas->obj);
 	list_add_tail(&ioas->hwpts, &hwpt->entry);
 	*out = hwpt;

@@ -33,6 +33,7 @@ struct hwpt {
 	struct iommu_domain *domain; /* what the driver attaches devices to; immutable */
 	struct iommu_domain paging;  /* `domain` of a paging HWPT */
 	struct fault *fault;	     /* counted; NULL: page requests are refused; immutable */
+	struct hwpt *base;	     /* the page table under it: itself, or that of its parent; immutable */
 	/* Of a nested HWPT one of these, counted; its `ioas` is that of the parent, not counted here. */
 	struct hwpt *parent;
 	struct viommu *viommu;
@@ -46,7 +47,10 @@ static inline struct hwpt *hwpt_of(struct obj *obj)
 }
 
 /* The page table under a HWPT: its own, or the one that a nested HWPT builds on (see nested.c). */
-struct hwpt *hwpt_paging(struct hwpt *hwpt);
+static inline struct hwpt *hwpt_paging(const struct hwpt *hwpt)
+{
+	return hwpt->base;
+}
 
 /* An unpublished HWPT, not populated yet. ioas->mutex held. -ENOMEM, -EBUSY. */
 int hwpt_create_locked(struct ioas *ioas, const struct iommu_driver *driver, bool is_auto,

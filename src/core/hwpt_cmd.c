@@ -138,7 +138,7 @@ put_dev:
 static uint64_t capabilities_of(const struct device *dev)
 {
 	return (dev->dirty_tracking ? IOMMU_HW_CAP_DIRTY_TRACKING : 0) |
-	       IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED;
+	       (dev->ats ? 0 : IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED);
 }
 
 /* The driver's struct, cut or filled with zeros to what the caller has room for. */

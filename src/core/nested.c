@@ -13,13 +13,6 @@
 #include "core/fault.h"
 #include "core/viommu.h"
 
-struct hwpt *hwpt_paging(struct hwpt *hwpt)
-{
-	if (hwpt->obj.ops->type == OBJ_HWPT_PAGING)
-		return hwpt;
-	return hwpt->viommu ? hwpt->viommu->parent : hwpt->parent;
-}
-
 static void nested_destroy(struct obj *obj)
 {
 	struct hwpt *hwpt = hwpt_of(obj);
@@ -93,6 +86,7 @@ static int create(struct call *call, struct hwpt *paging, struct hwpt **out)
 	*out = hwpt_of(obj);
 	(*out)->ioas = paging->ioas;
 	(*out)->driver = paging->driver;
+	(*out)->base = paging;
 	(*out)->pasid_compat = cmd->flags & IOMMU_HWPT_ALLOC_PASID;
 	list_init(&(*out)->entry);
 	return 0;

@@ -133,6 +133,9 @@ int vfio_device_create(const struct vfio_model *model, const struct vfio_device_
 	dev->device.group = place->group;
 	dev->device.iommu = &iommu_generic_driver;
 	dev->device.dirty_tracking = true;
+	dev->device.max_pasids = 1u << 20;
+	dev->device.ats = true;
+	dev->device.pri = true;
 	rc = init_locks(dev);
 	if (rc)
 		goto free_dev;
@@ -220,18 +223,27 @@ int vfio_device_start(struct vfio_device *dev)
 void vfio_device_stop(struct vfio_device *dev)
 {
 	vfio_config_stop(dev);
+	swiommu_device_block_requests(dev->idev);
 	dev->model->close(dev->priv);
 	vfio_device_reset(dev, true);
+	swiommu_device_unblock_requests(dev->idev);
 	vfio_irqs_stop(dev);
 }
 
 int vfio_device_reset(struct vfio_device *dev, bool wait)
 {
+	struct iommufd_device *idev = dev->idev;
+
 	if (wait)
 		pthread_mutex_lock(&dev->reset);
 	else if (pthread_mutex_trylock(&dev->reset))
 		return -EAGAIN;
+	/* Threads that wait for the client would keep the model from ending its DMA. */
+	if (idev)
+		swiommu_device_block_requests(idev);
 	dev->model->reset(dev->priv);
+	if (idev)
+		swiommu_device_unblock_requests(idev);
 	vfio_irq_set_line(dev, false);
 	pthread_mutex_unlock(&dev->reset);
 	return 0;
@@ -266,8 +278,24 @@ void vfio_device_group_close(struct vfio_device *dev)
 
 int vfio_dma_open(struct vfio_device *dev, struct vfio_dma *dma)
 {
+	return vfio_dma_open_with(dev, dma, 0, 0);
+}
+
+int vfio_dma_open_with(struct vfio_device *dev, struct vfio_dma *dma, uint32_t pasid,
+		       unsigned int flags)
+{
 	dma->dev = dev;
-	return swiommu_dma_open(dev->idev, &dma->stream);
+	return swiommu_dma_open_pasid(dev->idev, pasid, flags, &dma->stream);
+}
+
+void vfio_dma_cancel(struct vfio_dma *dma)
+{
+	swiommu_dma_cancel(dma->stream);
+}
+
+void vfio_dma_resume(struct vfio_dma *dma)
+{
+	swiommu_dma_resume(dma->stream);
 }
 
 void vfio_dma_close(struct vfio_dma *dma)

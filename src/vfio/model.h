@@ -150,7 +150,21 @@ struct vfio_dma {
 };
 
 int vfio_dma_open(struct vfio_device *dev, struct vfio_dma *dma);
+/*
+ * Requests tagged with a PASID (0: none), which follow what the client attaches that PASID to. flags: SWIOMMU_DMA_PAGE_REQUESTS of
+ * <swiommu/iommufd.h>; an access may then wait until the client answers, so it needs a thread of its own. -EINVAL: no PASID of the
+ * device, which has 20 bits of them.
+ */
+int vfio_dma_open_with(struct vfio_device *dev, struct vfio_dma *dma, uint32_t pasid,
+		       unsigned int flags);
 void vfio_dma_close(struct vfio_dma *dma);
+/*
+ * Accesses that wait for the client's answer to a page request end with -ECANCELED, and later ones do not wait, until
+ * vfio_dma_resume(): to be called before waiting for the thread that uses the handle. A reset or close of the device does this
+ * to all handles before it calls the model.
+ */
+void vfio_dma_cancel(struct vfio_dma *dma);
+void vfio_dma_resume(struct vfio_dma *dma);
 /*
  * As swiommu_dma_read() and _write(). While the client has not enabled bus mastering nothing is
  * accessed: -ENXIO. May block: never call it under a lock that a register access takes.

@@ -53,6 +53,22 @@ static int dev_mmap(struct ctx *c, size_t len, int prot, int flags, uint64_t off
 	return *out == MAP_FAILED ? -errno : 0;
 }
 
+static long dev_read(struct ctx *c, int fd, void *buf, size_t len)
+{
+	ssize_t n = read(fd, buf, len);
+
+	(void)c;
+	return n < 0 ? -errno : n;
+}
+
+static long dev_write(struct ctx *c, int fd, const void *buf, size_t len)
+{
+	ssize_t n = write(fd, buf, len);
+
+	(void)c;
+	return n < 0 ? -errno : n;
+}
+
 static int test_op(struct ctx *c, struct test_cmd *cmd)
 {
 	long rc;
@@ -123,6 +139,8 @@ const struct front_end fe_dev = {
 	.ioctl = dev_ioctl,
 	.fd = fd_of,
 	.mmap = dev_mmap,
+	.read = dev_read,
+	.write = dev_write,
 	.mock_add = dev_mock_add,
 	.mock_remove = dev_mock_remove,
 	.mock_check = dev_mock_check,

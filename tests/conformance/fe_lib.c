@@ -47,6 +47,13 @@ struct iommufd_ctx *fe_lib_ictx(struct ctx *c)
 	return ictx_of(c);
 }
 
+struct iommufd_device *fe_lib_idev(struct mock *m)
+{
+	struct lib_mock *lm = m->priv;
+
+	return lm->idev;
+}
+
 struct swiommu_dma *fe_lib_dma(struct mock *m)
 {
 	struct lib_mock *lm = m->priv;
@@ -121,6 +128,26 @@ static int lib_mmap(struct ctx *c, size_t len, int prot, int flags, uint64_t off
 		return rc;
 	*out = mmap(NULL, len, prot, flags, fd, offset);
 	return *out == MAP_FAILED ? -errno : 0;
+}
+
+static long lib_read(struct ctx *c, int fd, void *buf, size_t len)
+{
+	struct swiommu_caller caller;
+
+	(void)c;
+	swiommu_caller_local(&caller);
+	caller.files = files;
+	return swiommu_read(&caller, fd, (uintptr_t)buf, len);
+}
+
+static long lib_write(struct ctx *c, int fd, const void *buf, size_t len)
+{
+	struct swiommu_caller caller;
+
+	(void)c;
+	swiommu_caller_local(&caller);
+	caller.files = files;
+	return swiommu_write(&caller, fd, (uintptr_t)buf, len);
 }
 
 static void free_mock(struct lib_mock *lm)
@@ -243,6 +270,8 @@ const struct front_end fe_lib = {
 	.ioctl = lib_ioctl,
 	.fd = lib_fd,
 	.mmap = lib_mmap,
+	.read = lib_read,
+	.write = lib_write,
 	.mock_add = lib_mock_add,
 	.mock_remove = lib_mock_remove,
 	.mock_check = lib_mock_check,

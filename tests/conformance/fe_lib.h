@@ -8,6 +8,7 @@
 #include <swiommu/iommufd.h>
 
 struct iommufd_ctx *fe_lib_ictx(struct ctx *c);
+struct iommufd_device *fe_lib_idev(struct mock *m);
 /* One more stream of DMA of a mock device. */
 struct swiommu_dma *fe_lib_dma(struct mock *m);
 

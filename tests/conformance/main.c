@@ -13,6 +13,7 @@ static const char usage[] =
 	"(dev), which is a kernel's or the one that `swiommu run` shows. PATTERNs select cases by "
 	"id.\n"
 	"  --no-thp            the kernel has no transparent huge pages\n"
+	"  --kernel            what is under test is Linux: its oddities are right\n"
 	"  --require FEATURES  comma separated, or all: cases that miss one of them fail\n"
 	"  --list              print the ids and titles only\n";
 
@@ -52,16 +53,16 @@ static size_t run_rows(const struct selection *sel, const struct rows *rows, siz
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"no-thp", no_argument, NULL, 't'},
-		{"require", required_argument, NULL, 'r'},
-		{"list", no_argument, NULL, 'l'},
-		{"help", no_argument, NULL, 'h'},
-		{0},
+		{"no-thp", no_argument, NULL, 't'},	   {"kernel", no_argument, NULL, 'k'},
+		{"require", required_argument, NULL, 'r'}, {"list", no_argument, NULL, 'l'},
+		{"help", no_argument, NULL, 'h'},	   {0},
 	};
 	const struct rows prevalidation = rows_prevalidation();
 	const struct rows *all[] = {
 		&rows_context, &prevalidation, &rows_map,    &rows_domain, &rows_access,
 		&rows_account, &rows_dmabuf,   &rows_viommu, &rows_vfio,   &rows_races,
+		&edges_attach, &edges_hwpt,    &edges_info,  &edges_dirty, &edges_fault,
+		&edges_viommu, &edges_group,
 	};
 	struct selection sel = {0};
 	struct tally tally = {0};
@@ -71,6 +72,8 @@ int main(int argc, char **argv)
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) >= 0) {
 		if (opt == 't')
 			suite.huge = PAGE;
+		else if (opt == 'k')
+			suite.kernel = true;
 		else if (opt == 'r')
 			sel.required = optarg;
 		else if (opt == 'l')

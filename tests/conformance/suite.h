@@ -63,6 +63,9 @@ struct front_end {
 	int (*fd)(struct ctx *c);
 	/* mmap(2) of the context's file. */
 	int (*mmap)(struct ctx *c, size_t len, int prot, int flags, uint64_t offset, char **out);
+	/* read(2) and write(2) of an event queue's descriptor. */
+	long (*read)(struct ctx *c, int fd, void *buf, size_t len);
+	long (*write)(struct ctx *c, int fd, const void *buf, size_t len);
 	/* Attaches a mock device to an IOAS or HWPT. */
 	int (*mock_add)(struct ctx *c, uint32_t pt_id, struct mock *m);
 	int (*mock_remove)(struct mock *m);
@@ -91,7 +94,8 @@ struct rows {
 };
 
 extern const struct rows rows_context, rows_map, rows_domain, rows_access, rows_account,
-	rows_dmabuf, rows_vfio, rows_viommu, rows_races;
+	rows_dmabuf, rows_vfio, rows_viommu, rows_races, edges_attach, edges_hwpt, edges_info,
+	edges_dirty, edges_fault, edges_viommu, edges_group;
 /* Generated from the table of ioctls on first use. */
 struct rows rows_prevalidation(void);
 
@@ -101,6 +105,7 @@ struct rows rows_prevalidation(void);
 struct suite {
 	const struct front_end *fe;
 	uint64_t huge; /* automatic IOVAs are aligned to at most this */
+	bool kernel;   /* the oddities of the reference are what is right */
 };
 extern struct suite suite;
 

@@ -24,6 +24,15 @@ enum {
 	TEST_OP_ACCESS_RW = 8,
 	TEST_OP_MOCK_DOMAIN_REPLACE = 10,
 	TEST_OP_ACCESS_REPLACE_IOAS = 11,
+	TEST_OP_MOCK_DOMAIN_FLAGS = 12,
+	TEST_OP_DIRTY = 13,
+	TEST_OP_MD_CHECK_IOTLB = 14,
+	TEST_OP_TRIGGER_IOPF = 15,
+	TEST_OP_TRIGGER_VEVENT = 17,
+	TEST_OP_PASID_ATTACH = 18,
+	TEST_OP_PASID_REPLACE = 19,
+	TEST_OP_PASID_DETACH = 20,
+	TEST_OP_PASID_CHECK_HWPT = 21,
 	TEST_OP_DMABUF_GET = 22,
 	TEST_OP_DMABUF_REVOKE = 23,
 };
@@ -33,6 +42,8 @@ enum {
 	TEST_RW_WRITE = 1 << 0,
 	TEST_RW_SLOW = 1 << 2,
 	TEST_ACCESS_NEEDS_PIN = 1 << 0, /* of CREATE_ACCESS */
+	TEST_DEV_NO_DIRTY = 1 << 0,	/* of MOCK_DOMAIN_FLAGS */
+	TEST_DEV_PASID = 1 << 2,
 };
 
 struct test_cmd {
@@ -45,7 +56,7 @@ struct test_cmd {
 			__aligned_u64 start, length;
 		} reserved;
 		struct {
-			__u32 stdev_id, hwpt_id, idev_id;
+			__u32 stdev_id, hwpt_id, idev_id, flags;
 		} mock;
 		struct {
 			__u32 pt_id;
@@ -75,6 +86,23 @@ struct test_cmd {
 			__u32 ioas_id;
 		} access_replace;
 		struct {
+			__u32 flags;
+			__aligned_u64 iova, length, page_size, uptr, nr_dirty;
+		} dirty;
+		struct {
+			__u32 index, iotlb;
+		} check_iotlb;
+		struct {
+			__u32 dev_id, pasid, grpid, perm;
+			__aligned_u64 addr;
+		} iopf;
+		struct {
+			__u32 dev_id;
+		} vevent;
+		struct {
+			__u32 pasid, pt_id;
+		} pasid;
+		struct {
 			__u32 length, open_flags;
 		} dmabuf_get;
 		struct {
@@ -94,7 +122,26 @@ _Static_assert(sizeof(struct test_cmd) == 72, "size of the test command");
 #define MOCK_PAGE 2048ull
 
 #define TEST_TYPE_DATA 0xdead	    /* HWPT data */
-#define TEST_TYPE_VIOMMU 0xdeadbeef /* vIOMMU and HW queue */
+#define TEST_TYPE_VIOMMU 0xdeadbeef /* vIOMMU, HW queue, entries to invalidate */
+#define TEST_TYPE_VEVENTQ 0xbeefbeef
+#define TEST_TYPE_HW_INFO 0xfeedbeef
+#define TEST_HW_INFO_REG 0xdeadbeef
+#define TEST_IOTLB_NR 4
+#define TEST_FAILING_PASID 1024 /* every second domain that is set there fails */
+#define TEST_MAX_PASIDS (1u << 20)
+#define MOCK_HUGE_LAST ((1ull << 38) - 1) /* the other kind of table: 4 KiB and 1 MiB pages */
+
+struct test_hwpt_data {
+	__u32 iotlb, table; /* 1: the other kind */
+};
+
+struct test_nested_inv {
+	__u32 flags, iotlb_id;
+};
+
+struct test_viommu_inv {
+	__u32 flags, vdev_id, cache_id;
+};
 
 struct test_viommu_data {
 	__u32 in_data, out_data;

@@ -717,22 +717,21 @@ void iommufd_device_detach(struct iommufd_device *idev, uint32_t pasid)
 			"device %s is detached, but was not attached", idev->dev->name);
 }
 
-/* Some PASID of the device that is attached. */
-static bool find_attached(struct iommufd_device *idev, uint32_t *pasid)
+/* What the device is attached to at some PASID, or NULL. */
+static struct hwpt *find_attached(struct iommufd_device *idev, uint32_t *pasid)
 {
-	bool found = false;
+	struct hwpt *found = NULL;
 	struct list *pos;
 
 	pthread_mutex_lock(&idev->dgroup->lock);
-	if (!idev->going)
-		list_for_each (pos, &idev->dgroup->attachments) {
-			struct attachment *at = list_entry(pos, struct attachment, entry);
+	list_for_each (pos, &idev->dgroup->attachments) {
+		struct attachment *at = list_entry(pos, struct attachment, entry);
 
-			if (!attachment_has(at, idev))
-				continue;
-			*pasid = at->pasid;
-			found = true;
-		}
+		if (!attachment_has(at, idev))
+			continue;
+		*pasid = at->pasid;
+		found = at->hwpt;
+	}
 	pthread_mutex_unlock(&idev->dgroup->lock);
 	return found;
 }
@@ -750,6 +749,18 @@ static bool detach_one(struct obj *obj, void *data)
 void device_detach_all(struct iommufd_ctx *ctx)
 {
 	obj_for_each(ctx, OBJ_DEVICE, detach_one, NULL);
+}
+
+void device_abandon(struct iommufd_device *idev)
+{
+	struct hwpt *hwpt;
+	uint32_t pasid;
+
+	while ((hwpt = find_attached(idev, &pasid))) {
+		obj_hold_forever(&hwpt->obj);
+		obj_hold_forever(&idev->obj);
+		iommufd_device_detach(idev, pasid);
+	}
 }
 
 const char *swiommu_device_reason(struct iommufd_device *idev)

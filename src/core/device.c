@@ -88,9 +88,9 @@ static void dgroup_put_locked(struct device_group *dg)
 
 /* ---- bind and unbind ----------------------------------------------------------------------------- */
 
-static void device_destroy(struct obj *obj)
+/* All that has to do with the host's device, which may go after this. */
+static void let_go(struct iommufd_device *idev)
 {
-	struct iommufd_device *idev = device_of(obj);
 	struct iommu_group *group = idev->dev->group;
 
 	if (idev->dev->engine == idev->iopf)
@@ -102,6 +102,15 @@ static void device_destroy(struct obj *obj)
 	if (!--group->owner_count)
 		group->owner = NULL;
 	pthread_mutex_unlock(&group->lock);
+	idev->dev = NULL;
+}
+
+static void device_destroy(struct obj *obj)
+{
+	struct iommufd_device *idev = device_of(obj);
+
+	if (idev->dev)
+		let_go(idev);
 	pthread_mutex_destroy(&idev->dma_lock);
 }
 
@@ -174,9 +183,11 @@ int device_unbind(struct iommufd_device *idev)
 	struct iommufd_ctx *ctx = idev->holds_ctx ? idev->ctx : NULL;
 	int rc;
 
-	/* A device that is still attached stays, claimed, until the context ends. */
 	vdevice_unbind(idev);
+	device_abandon(idev);
 	rc = obj_destroy_held(&idev->obj);
+	if (rc == -EBUSY)
+		let_go(idev);
 	iommufd_ctx_put(ctx);
 	return rc;
 }

@@ -31,7 +31,7 @@ struct iommufd_device {
 	struct obj obj;
 	struct iommufd_ctx *ctx; /* counted if holds_ctx */
 	bool holds_ctx;
-	struct device *dev;
+	struct device *dev;	     /* NULL after an unbind that found it in use */
 	struct device_group *dgroup; /* counted */
 	struct iopf_param *iopf;     /* owned; its page requests */
 	struct vdevice *vdev;	     /* that stands for it in a guest; dgroup->lock */
@@ -39,7 +39,8 @@ struct iommufd_device {
 
 	pthread_mutex_t dma_lock;
 	struct rb_tree routes; /* struct dma_route.node; see dma.h; dma_lock */
-	_Atomic unsigned int requests_blocked; /* not 0: no DMA waits for the answer to a page request */
+	_Atomic unsigned int
+		requests_blocked; /* not 0: no DMA waits for the answer to a page request */
 
 	struct swi_reason why; /* of the last attach or replace; serialised by the caller */
 };
@@ -57,16 +58,15 @@ struct iommufd_device *device_bind(struct iommufd_ctx *ictx, struct device *dev,
 				   uint32_t *id);
 
 /*
- * iommufd_device_unbind(). -EBUSY: something still claims the device object, which stays until the context
- * ends; what it was bound for must stay as long.
+ * iommufd_device_unbind(). What is still attached is detached, but the device's ID and those of what it was attached
+ * to stay in use until the context ends. -ETIMEDOUT: a call still uses the struct device, which must stay.
  */
 int device_unbind(struct iommufd_device *idev);
 
-/*
- * End of the context: detaches what is bound by objects of the context itself, so that these can be destroyed. A device
- * that its driver has let go while it was attached is left alone, for its memory may be gone.
- */
+/* End of the context: detaches what is bound by objects of the context itself, so that these can be destroyed. */
 void device_detach_all(struct iommufd_ctx *ctx);
+/* Detaches a device that is unbound while it is attached, leaving it and its HWPTs in use for ever. */
+void device_abandon(struct iommufd_device *idev);
 
 /*
  * Sends the device's DMA with a PASID (0: without one) through `hwpt` (NULL: nowhere) from now on; returns when no DMA

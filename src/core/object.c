@@ -241,6 +241,16 @@ void obj_unhold(struct obj *obj)
 	pthread_mutex_unlock(&t->lock);
 }
 
+void obj_hold_forever(struct obj *obj)
+{
+	struct obj_table *t = &obj->ctx->table;
+
+	pthread_mutex_lock(&t->lock);
+	obj->users++;
+	obj->forever++;
+	pthread_mutex_unlock(&t->lock);
+}
+
 static void destroy_removed(struct obj *obj)
 {
 	obj->ops->destroy(obj);
@@ -307,11 +317,10 @@ static int destroy_held(struct obj *obj, bool tombstone)
 			"object %u is still in use after %d s; kept until the "
 			"context ends",
 			id, DESTROY_WAIT_SECONDS);
-		return -EBUSY;
+		return -ETIMEDOUT;
 	}
 	users = --obj->users;
 	if (users != 1) {
-		obj->wait_cnt = 1;
 		pthread_mutex_unlock(&t->lock);
 		swi_log(&ctx->log, SWI_LOG_WARN,
 			"object %u still has %u users when its driver lets it go; kept until the "
@@ -385,6 +394,11 @@ unsigned int obj_table_release(struct obj_table *t)
 	struct obj *obj;
 
 	/* Nobody else can be running: the lock is for the destructors, which drop references. */
+	for (uint32_t id = 1; id < t->size; id++) {
+		obj = slot_locked(t, id);
+		if (obj)
+			obj->users -= obj->forever;
+	}
 	do {
 		progress = false;
 		left = 0;

@@ -57,6 +57,7 @@ struct obj {
 	uint32_t id;
 	unsigned int users;    /* table lock */
 	unsigned int wait_cnt; /* table lock */
+	unsigned int forever;  /* of users: those that end with the context; table lock */
 };
 
 /* The ID space of one context. slots[id] is NULL, an object, or one of two markers. */
@@ -106,12 +107,16 @@ void obj_set_pointer(struct iommufd_ctx *ctx, struct obj **pointer, struct obj *
 void obj_hold(struct obj *obj);
 void obj_unhold(struct obj *obj);
 
+/* One more, by nobody: the object is in use until the context ends. */
+void obj_hold_forever(struct obj *obj);
+
 /* IOMMU_DESTROY: -ENOENT, -EBUSY (never waits for users). */
 int obj_destroy_id(struct iommufd_ctx *ctx, uint32_t id, struct swi_reason *why);
 /*
  * Destroys an object whose creator holds one reference beyond the table's (a driver's). Blocks new
- * lookups, waits for calls that use it, then destroys. -EBUSY: something else still claims it; the
- * caller's reference is dropped all the same and the object stays until the context ends.
+ * lookups, waits for calls that use it, then destroys. The caller's reference is dropped in any case. -EBUSY: something
+ * else still claims it; it stays until the context ends, but is not found any more. -ETIMEDOUT: a call has not come
+ * back for a minute, and uses it still.
  */
 int obj_destroy_held(struct obj *obj);
 /* The same; on success its ID is never used again while the context lives. */

@@ -201,6 +201,36 @@ static void a_device_keeps_the_context(void **state)
 	munmap(v, PAGE);
 }
 
+/* A host's mistake: nothing of the engine may refer to what it frees then, nor stay when the context ends. */
+static void unbound_while_attached(void **state)
+{
+	struct iommufd_ctx *ctx = ctx_new(NULL);
+	struct iommu_group *group = malloc(sizeof(*group));
+	struct device *dev = calloc(1, sizeof(*dev));
+	struct iommu_hw_info info = {.size = sizeof(info)};
+	uint32_t io = ioas_new(ctx), pt = io, id;
+	struct iommufd_device *idev;
+	char *v = memory(1);
+
+	(void)state;
+	assert_rc(iommu_group_init(group, 0), 0);
+	*dev = (struct device){.name = "dev", .group = group, .iommu = &wide};
+	idev = iommufd_device_bind(ctx, dev, &id);
+	assert_rc(iommufd_device_attach(idev, 0, &pt), 0);
+	iommufd_device_unbind(idev);
+	iommu_group_fini(group);
+	free(group);
+	free(dev);
+	info.dev_id = id;
+	assert_rc(call(ctx, IOMMU_GET_HW_INFO, &info), -ENOENT);
+	assert_rc(destroy(ctx, id), -EBUSY);
+	assert_rc(destroy(ctx, pt), -EBUSY);
+	assert_rc(destroy(ctx, io), -EBUSY);
+	assert_rc(map(ctx, io, RW, 0x1000, v, PAGE), 0);
+	swiommu_close(ctx);
+	munmap(v, PAGE);
+}
+
 static void the_automatic_hwpt_comes_and_goes(void **state)
 {
 	struct rig *rig = *state;
@@ -337,6 +367,7 @@ int main(void)
 		T(a_group_belongs_to_one_context),
 		T(what_cannot_be_bound),
 		cmocka_unit_test(a_device_keeps_the_context),
+		cmocka_unit_test(unbound_while_attached),
 		T(the_automatic_hwpt_comes_and_goes),
 		T(members_share_the_page_table),
 		T(replace_moves_the_group),

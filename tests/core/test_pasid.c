@@ -133,6 +133,26 @@ static void leaves_nothing(void **state)
 	assert_rc(rm(r, a), 0);
 }
 
+/* A device that is freed with PASIDs attached is gone, but for the IDs; and closing is enough. */
+static void freed_attached(void **state)
+{
+	struct rig *r = *state;
+	struct mock m = mock_add(r, r->ioas, DEV), next;
+	uint32_t a = hwpt_new(r, m.idev, PASID, 0);
+
+	assert_rc(replace(r, &m, a), 0);
+	assert_rc(p_attach(r, &m, 3, a), 0);
+	assert_rc(p_attach(r, &m, 9, a), 0);
+	assert_rc(rm(r, m.stdev), 0);
+	assert_rc(rm(r, m.idev), -EBUSY);
+	assert_rc(rm(r, a), -EBUSY);
+	assert_rc(rm(r, r->ioas), -EBUSY);
+	next = mock_add(r, a, DEV);
+	assert_int_equal(next.stdev, m.stdev);
+	assert_rc(rm(r, next.stdev), 0);
+	assert_rc(rm(r, a), -EBUSY);
+}
+
 /* Closing is enough, with PASIDs attached: a leak checker sees what stays. */
 static void closed_attached(void **state)
 {
@@ -158,8 +178,8 @@ static void closed_attached(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(needs_compatible), T(limits),		T(replacing),
-		T(out_of_memory),    T(leaves_nothing), T(closed_attached),
+		T(needs_compatible), T(limits),		 T(replacing),	    T(out_of_memory),
+		T(leaves_nothing),   T(closed_attached), T(freed_attached),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

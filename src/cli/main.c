@@ -28,6 +28,10 @@ static const char run_usage[] =
 	"  -l, --log FILE  write our own messages to FILE, not to standard error\n"
 	"  -w, --wait      serve until the last descendant has ended; without it, processes that\n"
 	"                  PROGRAM leaves behind are ended with it\n"
+	"      --stat-paths\n"
+	"                  show the devices as character devices to stat by path (ls, test -c) too, "
+	"not\n"
+	"                  only to fstat; slows every stat of any file down\n"
 	"      --test-abi  answer IOMMU_TEST_CMD and show the kernel's fault injection, so that "
 	"the\n"
 	"                  kernel's own iommufd selftests can run\n"
@@ -69,6 +73,7 @@ int cmd_run(int argc, char **argv)
 		{"explain", no_argument, NULL, 'e'},
 		{"log", required_argument, NULL, 'l'},
 		{"wait", no_argument, NULL, 'w'},
+		{"stat-paths", no_argument, NULL, 's'},
 		{"test-abi", no_argument, NULL, 't'},
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
@@ -95,6 +100,9 @@ int cmd_run(int argc, char **argv)
 			break;
 		case 'w':
 			opt.wait = true;
+			break;
+		case 's':
+			opt.stat_paths = true;
 			break;
 		case 't':
 			opt.test_abi = true;

@@ -28,7 +28,7 @@
 /* Majors of our own device numbers: what no kernel gives to anything, so that they name nothing else. */
 #define MAJOR_CDEV 511
 #define MAJOR_MISC 10
-#define MINOR_IOMMU 125
+#define MINOR_IOMMU 60000 /* above what the kernel reaches by counting */
 
 /* What a --device asks for. */
 struct request {

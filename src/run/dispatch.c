@@ -19,6 +19,7 @@
 
 #include "run/calls.h"
 #include "run/files.h"
+#include "run/identity.h"
 #include "run/task.h"
 #include "run/testabi.h"
 
@@ -251,6 +252,10 @@ static long serve(struct session *s, struct task *t, struct call *call,
 
 	if (is_open_call(data->nr))
 		return testabi_open(s->testabi, t, data);
+	if (identity_is_call(data->nr)) {
+		ret = identity_serve(s, t, data);
+		return ret == 1 ? CONTINUE : ret;
+	}
 	if (is_stream_call(data->nr))
 		return on_stream(s, t, data);
 	fd = task_dup_fd(t, number);

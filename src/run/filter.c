@@ -12,6 +12,8 @@
  *              can poll it there, but not read it. With --test-abi all are trapped
  *   open,      only with --test-abi, some of whose files exist only while they are open; then
  *   openat     also pread and pwrite at position 0
+ *   fstat and  the stat family by descriptor, from 3 on; by path too when asked for (identity.c)
+ *   others
  *   mmap       shared mappings of files (the dynamic loader's are private); with --test-abi all of files
  *
  * libseccomp compiles the rules; the program is loaded by hand because its version in Debian 12
@@ -22,6 +24,7 @@
 #include "run/filter.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/seccomp.h>
 #include <seccomp.h>
 #include <sys/mman.h>
@@ -99,6 +102,33 @@ static int add_mmap_rules(scmp_filter_ctx ctx, bool all)
 		SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_SHARED | MAP_ANONYMOUS, MAP_SHARED));
 }
 
+static int add_stat_rules(scmp_filter_ctx ctx, bool paths)
+{
+	const struct scmp_arg_cmp fd = SCMP_A0_32(SCMP_CMP_GE, STDERR_FILENO + 1, 0);
+	const struct scmp_arg_cmp at = SCMP_A3(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH);
+	const struct scmp_arg_cmp atx = SCMP_A2(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH);
+	int rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(fstat), 1, fd);
+
+	if (!paths) {
+		if (!rc)
+			rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(newfstatat), 2, fd,
+					      at);
+		if (!rc)
+			rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(statx), 2, fd, atx);
+		return rc;
+	}
+	if (!rc)
+		rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(newfstatat), 0);
+	if (!rc)
+		rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(statx), 0);
+	if (!rc)
+		rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(stat), 0);
+	if (!rc)
+		rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(lstat), 0);
+	/* Not on every architecture. */
+	return rc == -EDOM ? 0 : rc;
+}
+
 static int add_open_rules(scmp_filter_ctx ctx)
 {
 	int rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(open), 0);
@@ -137,7 +167,7 @@ out:
 	return rc;
 }
 
-int run_filter_build(uint64_t bar0_limit, bool opens, struct run_filter *out)
+int run_filter_build(const struct run_filter_options *opt, struct run_filter *out)
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
 	int rc;
@@ -149,12 +179,14 @@ int run_filter_build(uint64_t bar0_limit, bool opens, struct run_filter *out)
 	if (!rc)
 		rc = add_ioctl_rules(ctx);
 	if (!rc)
-		rc = add_position_rules(ctx, bar0_limit);
+		rc = add_position_rules(ctx, opt->bar0_limit);
 	if (!rc)
-		rc = add_mmap_rules(ctx, opens);
+		rc = add_mmap_rules(ctx, opt->opens);
 	if (!rc)
-		rc = add_stream_rules(ctx, opens);
-	if (!rc && opens)
+		rc = add_stream_rules(ctx, opt->opens);
+	if (!rc)
+		rc = add_stat_rules(ctx, opt->stat_paths);
+	if (!rc && opt->opens)
 		rc = add_open_rules(ctx);
 	if (!rc)
 		rc = export_program(ctx, out);

@@ -17,10 +17,14 @@ struct run_filter {
 	unsigned short length; /* instructions */
 };
 
-/* Positions below `bar0_limit`, and from 2^40 on, are registers of some device; `opens`:
- * every opening of a file is trapped too, and every read and write. -ENOMEM and others.
- */
-int run_filter_build(uint64_t bar0_limit, bool opens, struct run_filter *out);
+struct run_filter_options {
+	uint64_t bar0_limit; /* positions below, and from 2^40 on, are registers of some device */
+	bool opens;	     /* every opening of a file is trapped too, and every read and write */
+	bool stat_paths;     /* and every stat, not only of descriptors */
+};
+
+/* -ENOMEM and others. */
+int run_filter_build(const struct run_filter_options *opt, struct run_filter *out);
 void run_filter_free(struct run_filter *f);
 
 /*

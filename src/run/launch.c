@@ -220,13 +220,15 @@ static int adopt_child(struct session *s, struct launched *l)
 
 int launch_prepare(struct session *s, char **argv, struct launched *out)
 {
+	struct run_filter_options filter_options = {.opens = s->testabi,
+						    .stat_paths = s->stat_paths};
 	struct run_filter filter;
 	sigset_t all, mask;
 	int pair[2], rc;
 
 	/* The fail-nth files of the test ABI are written at position 0. */
-	rc = run_filter_build(SWI_MAX(session_bar0_limit(s), s->testabi ? 1 : 0), s->testabi,
-			      &filter);
+	filter_options.bar0_limit = SWI_MAX(session_bar0_limit(s), s->testabi ? 1 : 0);
+	rc = run_filter_build(&filter_options, &filter);
 	if (rc) {
 		session_say(s, "cannot build the seccomp filter: %s", strerror(-rc));
 		return rc;

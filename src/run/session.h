@@ -76,6 +76,7 @@ struct session {
 	int log_fd;			/* where our own lines go */
 	bool explain;			/* tell the reason of every failing call */
 	bool wait;			/* outlive the program until its last descendant has gone */
+	bool stat_paths;		/* as in session_options */
 	bool unprivileged; /* the program runs in a user namespace of ours: no real capabilities */
 	int listener;	   /* seccomp notifications; -1 before launch */
 };
@@ -84,6 +85,7 @@ struct session_options {
 	const char **devices; /* "model[,bdf=B][,group=N][,key=value]..." */
 	size_t nr_devices;
 	bool explain, wait, test_abi;
+	bool stat_paths;      /* stat by path shows our nodes as devices too */
 	const char *log_path; /* NULL: standard error */
 };
 

@@ -128,28 +128,45 @@ static void put_reset_method(const struct vfio_device *dev, struct text *t)
 	put(t, dev->has_flr ? "flr\n" : "\n");
 }
 
+static void put_uevent(const struct vfio_device *dev, struct text *t)
+{
+	const struct vfio_pci_id *id = &dev->id;
+
+	put(t, "DRIVER=vfio-pci\nPCI_CLASS=%X\nPCI_ID=%04X:%04X\nPCI_SUBSYS_ID=%04X:%04X\n",
+	    id->class_code, id->vendor, id->device, id->subsystem_vendor, id->subsystem_device);
+	put(t, "PCI_SLOT_NAME=%s\nMODALIAS=", dev->place.bdf);
+	put_modalias(dev, t);
+}
+
 static const struct {
 	const char *name;
 	void (*put)(const struct vfio_device *dev, struct text *t);
+	bool writable;
 } attributes[] = {
-	{"vendor", put_vendor},
-	{"device", put_device},
-	{"subsystem_vendor", put_subsystem_vendor},
-	{"subsystem_device", put_subsystem_device},
-	{"class", put_class},
-	{"revision", put_revision},
-	{"irq", put_irq},
-	{"numa_node", put_numa_node},
-	{"resource", put_resource},
-	{"driver_override", put_driver_override},
-	{"modalias", put_modalias},
-	{"enable", put_enable},
-	{"reset_method", put_reset_method},
+	{"vendor", put_vendor, false},
+	{"device", put_device, false},
+	{"subsystem_vendor", put_subsystem_vendor, false},
+	{"subsystem_device", put_subsystem_device, false},
+	{"class", put_class, false},
+	{"revision", put_revision, false},
+	{"irq", put_irq, false},
+	{"numa_node", put_numa_node, true},
+	{"resource", put_resource, false},
+	{"driver_override", put_driver_override, true},
+	{"modalias", put_modalias, false},
+	{"uevent", put_uevent, true},
+	{"enable", put_enable, true},
+	{"reset_method", put_reset_method, true},
 };
 
 const char *vfio_device_attribute_name(unsigned int index)
 {
 	return index < ARRAY_SIZE(attributes) ? attributes[index].name : NULL;
+}
+
+unsigned int vfio_device_attribute_mode(unsigned int index)
+{
+	return index < ARRAY_SIZE(attributes) && attributes[index].writable ? 0644 : 0444;
 }
 
 int vfio_device_attribute(const struct vfio_device *dev, const char *name, char *buf, size_t size)

@@ -85,6 +85,8 @@ int vfio_device_set_node(struct vfio_device *dev, int fd);
 int vfio_device_attribute(const struct vfio_device *dev, const char *name, char *buf, size_t size);
 /* Names of those attributes: index 0, 1, ... until NULL. */
 const char *vfio_device_attribute_name(unsigned int index);
+/* And the modes of their files: 0444 or 0644. */
+unsigned int vfio_device_attribute_mode(unsigned int index);
 /*
  * The binary attribute "config": configuration space as it is when nobody has the device open.
  * Copies at most `size` bytes; returns how many it has (256 or 4096).

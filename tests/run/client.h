@@ -27,7 +27,8 @@ struct scene {
 	const char *name;
 	int (*run)(int argc, char **argv); /* arguments after the name */
 };
-extern const struct scene file_scenes[], process_scenes[], hostile_scenes[], stress_scenes[];
+extern const struct scene file_scenes[], process_scenes[], hostile_scenes[], stress_scenes[],
+	tree_scenes[];
 const struct scene *find_scene(const char *name);
 
 /* Ends the process, from any thread, if the condition does not hold. */

@@ -50,6 +50,9 @@ static const struct scene_test scene_tests[] = {
 	{"opens are separate, in processes too", "./client", {"opens_are_separate"}},
 	{"open modes, O_PATH and wrong descriptors", "./client", {"open_modes"}},
 	{"the file position may be moved", "./client", {"position_moves"}},
+	{"fstat shows character devices", "./client", {"identity"}},
+	{"fstat shows them to static programs", "./client-static", {"identity"}},
+	{"the tree has what clients look for", "./client", {"tree", "0000:80:01.0", ""}},
 	{"file flags may be changed", "./client", {"flags_are_harmless"}},
 	{"the last close releases, wherever it is", "./client", {"last_close_releases"}},
 	{"iommufd and device are closed in any order", "./client", {"close_order"}},
@@ -526,6 +529,9 @@ static void bad_devices_are_refused(void **state)
 		{"ioat,bdf=0000:80:20.0", "not a PCI address"},
 		{"ioat,bdf=0000:80:01.8", "not a PCI address"},
 		{"ioat,colour=red", "colour"},
+		{"ioat,group=-1", "not a number"},
+		{"ioat,group=", "not a number"},
+		{"ioat,group=3x", "not a number"},
 	};
 
 	(void)state;
@@ -540,6 +546,78 @@ static void bad_devices_are_refused(void **state)
 		ARGV(RUN, "-d", "ioat,bdf=0000:80:01.0", "-d", "ioat,bdf=0000:80:01.0", "true"));
 	assert_exit(&cmd, 125);
 	assert_says(cmd.err_text, "already");
+}
+
+static void stat_by_path_when_asked(void **state)
+{
+	(void)state;
+	command_run(&cmd, NULL,
+		    ARGV(RUN, "--stat-paths", "-d", "ioat", "--", "./client", "identity", "paths"));
+	assert_exit(&cmd, 0);
+	command_run(&cmd, NULL,
+		    ARGV(RUN, "--stat-paths", "-d", "ioat", "--", "./client-static", "identity",
+			 "paths"));
+	assert_exit(&cmd, 0);
+}
+
+/* Two functions of a slot in one group with a third device; one asks for nothing; one for a group. */
+static void several_devices(void **state)
+{
+	(void)state;
+	command_run(&cmd, NULL,
+		    ARGV(RUN, "-d", "ioat", "-d", "ioat,bdf=0000:81:00.0,group=9007", "-d",
+			 "ioat,bdf=81:00.1,group=9007", "-d", "ioat,bdf=80:01.0,group=9007",
+			 "--", "./client", "tree", "0000:80:02.0", "", "0000:81:00.0", "/9007",
+			 "0000:81:00.1", "/9007", "0000:80:01.0", "/9007"));
+	assert_exit(&cmd, 0);
+	/* The header type of a function that has siblings, and of one that has not. */
+	command_run(&cmd, NULL,
+		    ARGV(RUN, "-d", "ioat,bdf=81:00.0", "-d", "ioat,bdf=81:00.1", "--", "./client",
+			 "config_byte", "0000:81:00.0", "14", "128"));
+	assert_exit(&cmd, 0);
+	command_run(&cmd, NULL,
+		    ARGV(RUN, "-d", "ioat,bdf=81:00.0", "-d", "ioat,bdf=81:01.0", "--", "./client",
+			 "config_byte", "0000:81:00.0", "14", "0"));
+	assert_exit(&cmd, 0);
+}
+
+static void host_devices_stay(void **state)
+{
+	DIR *list = opendir("/sys/bus/pci/devices");
+	struct dirent *d;
+	unsigned int n = 0;
+
+	(void)state;
+	if (!list)
+		skip();
+	while ((d = readdir(list)))
+		if (d->d_name[0] != '.') {
+			n++;
+			command_run(&cmd, NULL, CLIENT("host_device", d->d_name));
+			assert_exit(&cmd, 0);
+		}
+	closedir(list);
+	if (!n)
+		skip();
+}
+
+/* A session opens a file per device, not a message's worth of them. */
+static void very_many_devices(void **state)
+{
+	const char *argv[2 + 2 * 150 + 4] = {RUN};
+	size_t n = 2;
+
+	(void)state;
+	for (unsigned int i = 0; i < 150; i++) {
+		argv[n++] = "-d";
+		argv[n++] = "ioat";
+	}
+	argv[n++] = "sh";
+	argv[n++] = "-c";
+	argv[n++] = "ls /dev/vfio/devices | wc -l";
+	command_run(&cmd, NULL, argv);
+	assert_exit(&cmd, 0);
+	assert_string_equal(cmd.out_text, "150\n");
 }
 
 static void usage_errors_are_refused(void **state)
@@ -669,6 +747,10 @@ static const struct CMUnitTest caller_tests[] = {
 	TEST(log_goes_to_a_file),
 	TEST(faults_are_told),
 	TEST(bad_devices_are_refused),
+	TEST(stat_by_path_when_asked),
+	TEST(several_devices),
+	TEST(host_devices_stay),
+	TEST(very_many_devices),
 	TEST(usage_errors_are_refused),
 	TEST(nested_run_is_refused),
 	TEST(kills_leave_nothing),

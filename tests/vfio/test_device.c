@@ -43,6 +43,9 @@ static void attributes(void **state)
 		{"numa_node", "-1\n"},
 		{"driver_override", "(null)\n"},
 		{"modalias", "pci:v00001234d00005678sv00009ABCsd0000DEF0bcFFsc01i02\n"},
+		{"uevent", "DRIVER=vfio-pci\nPCI_CLASS=FF0102\nPCI_ID=1234:5678\n"
+			   "PCI_SUBSYS_ID=9ABC:DEF0\nPCI_SLOT_NAME=0000:5e:00.0\n"
+			   "MODALIAS=pci:v00001234d00005678sv00009ABCsd0000DEF0bcFFsc01i02\n"},
 		{"enable", "0\n"},
 		{"reset_method", "flr\n"},
 		{"resource", "0x0000000083000000 0x000000008300ffff 0x0000000000040200\n"

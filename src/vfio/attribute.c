@@ -125,7 +125,7 @@ static void put_resource(const struct vfio_device *dev, struct text *t)
 
 static void put_reset_method(const struct vfio_device *dev, struct text *t)
 {
-	put(t, dev->has_flr ? "flr\n" : "\n");
+	put(t, dev->has_flr ? "flr\n" : dev->has_reset ? "device_specific\n" : "\n");
 }
 
 static void put_uevent(const struct vfio_device *dev, struct text *t)

@@ -70,13 +70,13 @@ void vfio_config_hook(struct vfio_device *dev, unsigned int first, unsigned int 
 {
 	struct vfio_config *cfg = &dev->config;
 
-	if (cfg->nr_hooks == VFIO_NR_HOOKS || !dev->model->config_read ||
-	    !dev->model->config_write) {
+	if (first > VFIO_CONFIG_MAX || length > VFIO_CONFIG_MAX - first ||
+	    !dev->model->config_read || !dev->model->config_write) {
 		vfio_build_fail(dev, "hook of configuration register 0x%x", first);
 		return;
 	}
-	cfg->hooks[cfg->nr_hooks].first = first;
-	cfg->hooks[cfg->nr_hooks++].length = length;
+	for (unsigned int pos = first; pos < first + length; pos++)
+		cfg->hooked[pos / 8] |= (uint8_t)(1u << pos % 8);
 }
 
 unsigned int vfio_config_add_cap(struct vfio_device *dev, uint8_t id, unsigned int size)
@@ -114,6 +114,18 @@ unsigned int vfio_config_add_ext_cap(struct vfio_device *dev, uint16_t id, unsig
 	return pos;
 }
 
+void vfio_config_place(struct vfio_device *dev, unsigned int pos)
+{
+	struct vfio_config *cfg = &dev->config;
+
+	if (pos % 4 || pos < FIRST_CAP || pos >= cfg->size)
+		vfio_build_fail(dev, "a capability at 0x%x", pos);
+	else if (pos < CAPS_END)
+		cfg->next_cap = pos;
+	else
+		cfg->next_ext = pos;
+}
+
 void vfio_config_add_pm(struct vfio_device *dev)
 {
 	unsigned int pos = vfio_config_add_cap(dev, PCI_CAP_ID_PM, PCI_PM_SIZEOF);
@@ -138,6 +150,7 @@ void vfio_config_add_pcie(struct vfio_device *dev, bool flr)
 	cfg->size = VFIO_CONFIG_MAX;
 	cfg->next_ext = CAPS_END;
 	dev->has_flr = flr;
+	dev->has_reset |= flr;
 	vfio_config_set(dev, pos + PCI_EXP_FLAGS, 2, 2, 0, 0); /* version 2, endpoint */
 	vfio_config_set(dev, pos + PCI_EXP_DEVCAP, 4,
 			PCI_EXP_DEVCAP_RBER | (flr ? PCI_EXP_DEVCAP_FLR : 0), 0, 0);
@@ -153,22 +166,37 @@ void vfio_config_add_pcie(struct vfio_device *dev, bool flr)
 
 void vfio_config_add_msi(struct vfio_device *dev, unsigned int vectors_lg2)
 {
+	vfio_config_add_msi_as(dev,
+			       (uint16_t)(PCI_MSI_FLAGS_64BIT | (SWI_MIN(vectors_lg2, 7u) << 1)));
+}
+
+void vfio_config_add_msi_as(struct vfio_device *dev, uint16_t control)
+{
+	unsigned int vectors_lg2 = (control & PCI_MSI_FLAGS_QMASK) >> 1;
+	bool wide = control & PCI_MSI_FLAGS_64BIT, masks = control & PCI_MSI_FLAGS_MASKBIT;
+	unsigned int data = wide ? PCI_MSI_DATA_64 : PCI_MSI_DATA_32;
 	unsigned int pos;
 
 	if (vectors_lg2 > 5) {
 		vfio_build_fail(dev, "%u MSI vectors", 1u << vectors_lg2);
 		return;
 	}
-	pos = vfio_config_add_cap(dev, PCI_CAP_ID_MSI, 14);
+	/* Masks and pending bits follow the data, at a multiple of four bytes. */
+	pos = vfio_config_add_cap(dev, PCI_CAP_ID_MSI, data + (masks ? 12 : 2));
 	if (!pos)
 		return;
 	dev->config.msi = pos;
 	dev->msi_vectors = 1u << vectors_lg2;
-	vfio_config_set(dev, pos + PCI_MSI_FLAGS, 2, PCI_MSI_FLAGS_64BIT | vectors_lg2 << 1,
+	vfio_config_set(dev, pos + PCI_MSI_FLAGS, 2,
+			control &
+				(PCI_MSI_FLAGS_64BIT | PCI_MSI_FLAGS_MASKBIT | PCI_MSI_FLAGS_QMASK),
 			PCI_MSI_FLAGS_ENABLE | PCI_MSI_FLAGS_QSIZE, 0);
 	vfio_config_set(dev, pos + PCI_MSI_ADDRESS_LO, 4, 0, 0xfffffffc, 0);
-	vfio_config_set(dev, pos + PCI_MSI_ADDRESS_HI, 4, 0, 0xffffffff, 0);
-	vfio_config_set(dev, pos + PCI_MSI_DATA_64, 2, 0, 0xffff, 0);
+	if (wide)
+		vfio_config_set(dev, pos + PCI_MSI_ADDRESS_HI, 4, 0, 0xffffffff, 0);
+	vfio_config_set(dev, pos + data, 2, 0, 0xffff, 0);
+	if (masks)
+		vfio_config_set(dev, pos + data + 4, 4, 0, 0xffffffff, 0);
 }
 
 void vfio_config_add_msix(struct vfio_device *dev, unsigned int vectors, unsigned int bar,
@@ -284,6 +312,21 @@ static void publish_locked(struct vfio_device *dev)
 	vfio_irq_intx_disable(dev, command & PCI_COMMAND_INTX_DISABLE);
 }
 
+uint16_t vfio_config_command(struct vfio_device *dev)
+{
+	unsigned int decoding = atomic_load(&dev->decoding);
+
+	return (uint16_t)((decoding & VFIO_DECODE_IO ? PCI_COMMAND_IO : 0) |
+			  (decoding & VFIO_DECODE_MEMORY ? PCI_COMMAND_MEMORY : 0) |
+			  (atomic_load(&dev->bus_master) ? PCI_COMMAND_MASTER : 0));
+}
+
+static void tell_command(struct vfio_device *dev)
+{
+	if (dev->model->command)
+		dev->model->command(dev->priv);
+}
+
 void vfio_config_start(struct vfio_device *dev)
 {
 	struct vfio_config *cfg = &dev->config;
@@ -292,6 +335,7 @@ void vfio_config_start(struct vfio_device *dev)
 	memcpy(cfg->bytes, cfg->init, sizeof(cfg->bytes));
 	publish_locked(dev);
 	pthread_mutex_unlock(&cfg->lock);
+	tell_command(dev);
 }
 
 void vfio_config_stop(struct vfio_device *dev)
@@ -302,6 +346,7 @@ void vfio_config_stop(struct vfio_device *dev)
 	cfg->bytes[PCI_COMMAND] &= (uint8_t)~PCI_COMMAND_MASTER;
 	publish_locked(dev);
 	pthread_mutex_unlock(&cfg->lock);
+	tell_command(dev);
 }
 
 /* The value of a byte where it does not stand in the array. */
@@ -348,11 +393,10 @@ static uint8_t filter_locked(struct vfio_device *dev, unsigned int pos, uint8_t 
 
 static bool hooked(const struct vfio_config *cfg, unsigned int pos, unsigned int size)
 {
-	for (unsigned int i = 0; i < cfg->nr_hooks; i++)
-		if (pos >= cfg->hooks[i].first &&
-		    pos + size <= cfg->hooks[i].first + cfg->hooks[i].length)
-			return true;
-	return false;
+	for (unsigned int p = pos; p < pos + size; p++)
+		if (!(cfg->hooked[p / 8] & 1u << p % 8))
+			return false;
+	return true;
 }
 
 static void write_piece(struct vfio_device *dev, unsigned int pos, const uint8_t *buf,
@@ -360,9 +404,11 @@ static void write_piece(struct vfio_device *dev, unsigned int pos, const uint8_t
 {
 	struct vfio_config *cfg = &dev->config;
 	unsigned int flr_byte = cfg->exp + PCI_EXP_DEVCTL + 1;
-	bool flr = false;
+	bool flr = false, changed;
+	uint16_t command;
 
 	pthread_mutex_lock(&cfg->lock);
+	command = vfio_config_command(dev);
 	for (unsigned int i = 0; i < size; i++) {
 		unsigned int p = pos + i;
 		uint8_t v = (uint8_t)((cfg->bytes[p] & ~cfg->writable[p]) |
@@ -374,7 +420,10 @@ static void write_piece(struct vfio_device *dev, unsigned int pos, const uint8_t
 			flr = true;
 	}
 	publish_locked(dev);
+	changed = command != vfio_config_command(dev);
 	pthread_mutex_unlock(&cfg->lock);
+	if (changed)
+		tell_command(dev);
 	if (flr)
 		vfio_device_reset(dev, true);
 }

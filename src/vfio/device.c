@@ -14,6 +14,7 @@
 #include "vfio/internal.h"
 
 #include "base/alloc.h"
+#include "core/dma_listener.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -47,6 +48,11 @@ void vfio_build_fail(struct vfio_device *dev, const char *fmt, ...)
 void vfio_pci_set_id(struct vfio_device *dev, const struct vfio_pci_id *id)
 {
 	dev->id = *id;
+}
+
+void vfio_pci_set_reset(struct vfio_device *dev)
+{
+	dev->has_reset = true;
 }
 
 void vfio_pci_add_region(struct vfio_device *dev, unsigned int index, uint64_t size,
@@ -233,6 +239,7 @@ void vfio_device_stop(struct vfio_device *dev)
 int vfio_device_reset(struct vfio_device *dev, bool wait)
 {
 	struct iommufd_device *idev = dev->idev;
+	int rc = 0;
 
 	if (wait)
 		pthread_mutex_lock(&dev->reset);
@@ -241,12 +248,16 @@ int vfio_device_reset(struct vfio_device *dev, bool wait)
 	/* Threads that wait for the client would keep the model from ending its DMA. */
 	if (idev)
 		swiommu_device_block_requests(idev);
-	dev->model->reset(dev->priv);
+	if (dev->model->try_reset)
+		rc = dev->model->try_reset(dev->priv);
+	else
+		dev->model->reset(dev->priv);
 	if (idev)
 		swiommu_device_unblock_requests(idev);
-	vfio_irq_set_line(dev, false);
+	if (!rc)
+		vfio_irq_set_line(dev, false);
 	pthread_mutex_unlock(&dev->reset);
-	return 0;
+	return rc;
 }
 
 void vfio_device_request(struct vfio_device *dev)
@@ -302,6 +313,11 @@ void vfio_dma_close(struct vfio_dma *dma)
 {
 	swiommu_dma_close(dma->stream);
 	dma->stream = NULL;
+}
+
+int vfio_dma_listen(struct vfio_device *dev, struct dma_listener *l, struct swi_reason *why)
+{
+	return dma_listener_add(dev->idev, l, why);
 }
 
 /* Whether the function may make requests at all; says so once when it may not. */

@@ -70,13 +70,14 @@ static long ioctl_reset(struct vfio_file *file, struct swiommu_caller *caller, u
 	int rc;
 
 	(void)arg;
-	if (!file->dev->has_flr)
+	if (!file->dev->has_reset)
 		return vfio_fail(caller, -EINVAL, "VFIO_DEVICE_RESET: %s cannot be reset",
 				 file->dev->place.bdf);
 	rc = vfio_device_reset(file->dev, false);
 	if (rc)
-		return vfio_fail(caller, rc, "VFIO_DEVICE_RESET: %s is being reset already",
-				 file->dev->place.bdf);
+		return vfio_fail(caller, rc, "VFIO_DEVICE_RESET: %s %s", file->dev->place.bdf,
+				 rc == -EAGAIN ? "is being reset already"
+					       : "has failed to reset itself");
 	return 0;
 }
 

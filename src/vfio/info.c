@@ -95,7 +95,7 @@ long vfio_ioctl_get_info(struct vfio_file *file, struct swiommu_caller *caller, 
 	rc = get_min(caller, &info, arg, 16, "VFIO_DEVICE_GET_INFO");
 	if (rc)
 		return rc;
-	info.flags = VFIO_DEVICE_FLAGS_PCI | (file->dev->has_flr ? VFIO_DEVICE_FLAGS_RESET : 0);
+	info.flags = VFIO_DEVICE_FLAGS_PCI | (file->dev->has_reset ? VFIO_DEVICE_FLAGS_RESET : 0);
 	info.num_regions = VFIO_PCI_NUM_REGIONS;
 	info.num_irqs = VFIO_PCI_NUM_IRQS;
 	return put_info(caller, arg, &info, sizeof(info), &info.argsz, &info.cap_offset, &none,
@@ -229,6 +229,11 @@ long vfio_ioctl_feature(struct vfio_file *file, struct swiommu_caller *caller, u
 	if ((head[1] & get_set) == get_set && !(head[1] & VFIO_DEVICE_FEATURE_PROBE))
 		return vfio_fail(caller, -EINVAL,
 				 "VFIO_DEVICE_FEATURE: GET and SET together only with PROBE");
+	if (file->dev->model->feature) {
+		rc = file->dev->model->feature(file->dev->priv, caller, arg, head[0], head[1]);
+		if (rc != -ENOTTY)
+			return rc;
+	}
 	return vfio_fail(caller, -ENOTTY, "VFIO_DEVICE_FEATURE: %s does not have feature %u",
 			 file->dev->place.bdf, head[1] & VFIO_DEVICE_FEATURE_MASK);
 }

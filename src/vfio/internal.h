@@ -33,7 +33,6 @@
 #define VFIO_ROM 6
 #define VFIO_NR_MODEL_REGIONS 7 /* BARs and ROM */
 #define VFIO_CONFIG_MAX 4096u
-#define VFIO_NR_HOOKS 8
 
 #define VFIO_NR_AREAS 8 /* of pages, in one BAR */
 
@@ -47,6 +46,13 @@ struct vfio_region {
 		struct mem_guard_range guard;
 	} pages[VFIO_NR_AREAS]; /* ascending, not adjacent */
 	unsigned int nr_pages;
+	/* Pages of other files, likewise. */
+	struct vfio_file_pages {
+		uint64_t offset, length;
+		int fd; /* borrowed from the model */
+		uint64_t fd_offset;
+	} file_pages[VFIO_NR_AREAS];
+	unsigned int nr_file_pages;
 };
 
 /* Configuration space; see config.c. Everything but bytes is constant once the device is made. */
@@ -63,10 +69,8 @@ struct vfio_config {
 	/* For the builders: where the next capability goes, and which pointer will point to it. */
 	unsigned int next_cap, link, next_ext, ext_link;
 
-	struct {
-		unsigned int first, length;
-	} hooks[VFIO_NR_HOOKS];
-	unsigned int nr_hooks;
+	/* A bit for each byte that is the model's. */
+	uint8_t hooked[VFIO_CONFIG_MAX / 8];
 };
 
 /* Bits of vfio_device.decoding. */
@@ -87,6 +91,7 @@ struct vfio_irqs {
 
 	/* Guarded by lock. */
 	bool asserted; /* level of the INTx line */
+	bool pulse;    /* it falls by itself when it has fired */
 	bool masked;   /* INTx: by MASK or because it fired */
 	bool disabled; /* INTx: COMMAND.INTX_DISABLE */
 
@@ -107,6 +112,7 @@ struct vfio_device {
 	int pages_fd;	   /* owned: where the pages are; -1: there are none */
 	bool pages_in_node; /* it is the client's node, not a file of our own */
 	bool has_flr;
+	bool has_reset; /* DEVICE_RESET works */
 	unsigned int msi_vectors, msix_vectors;
 	unsigned int msix_bar;
 	uint64_t msix_table;

@@ -21,6 +21,7 @@
 #include "base/alloc.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -108,6 +109,34 @@ void vfio_irq_signal(struct vfio_device *dev, unsigned int index, unsigned int v
 	pthread_mutex_unlock(&irqs->lock);
 }
 
+int vfio_irq_dup(struct vfio_device *dev, unsigned int index, unsigned int start,
+		 unsigned int count, int *fds)
+{
+	struct vfio_irqs *irqs = &dev->irqs;
+	unsigned int i;
+	int rc = 0;
+
+	pthread_mutex_lock(&irqs->lock);
+	for (i = 0; i < count; i++) {
+		bool armed = (int)index == atomic_load(&irqs->type) &&
+			     index != VFIO_PCI_INTX_IRQ_INDEX && start + i < irqs->nr_allocated;
+
+		fds[i] = -1;
+		if (!armed || irqs->vectors[start + i] < 0)
+			continue;
+		fds[i] = fcntl(irqs->vectors[start + i], F_DUPFD_CLOEXEC, 3);
+		if (fds[i] < 0) {
+			rc = -errno;
+			break;
+		}
+	}
+	pthread_mutex_unlock(&irqs->lock);
+	while (rc && i--)
+		if (fds[i] >= 0)
+			close(fds[i]);
+	return rc;
+}
+
 /* ---- INTx -------------------------------------------------------------------------------- */
 
 void vfio_irq_intx_fire_locked(struct vfio_device *dev)
@@ -119,6 +148,8 @@ void vfio_irq_intx_fire_locked(struct vfio_device *dev)
 	    !irqs->asserted || irqs->masked || irqs->disabled)
 		return;
 	irqs->masked = true;
+	if (irqs->pulse)
+		irqs->asserted = irqs->pulse = false;
 	vfio_irq_notify(dev, irqs->intx);
 }
 
@@ -128,6 +159,17 @@ void vfio_irq_set_line(struct vfio_device *dev, bool asserted)
 
 	pthread_mutex_lock(&irqs->lock);
 	irqs->asserted = asserted;
+	irqs->pulse = false;
+	vfio_irq_intx_fire_locked(dev);
+	pthread_mutex_unlock(&irqs->lock);
+}
+
+void vfio_irq_pulse(struct vfio_device *dev)
+{
+	struct vfio_irqs *irqs = &dev->irqs;
+
+	pthread_mutex_lock(&irqs->lock);
+	irqs->asserted = irqs->pulse = true;
 	vfio_irq_intx_fire_locked(dev);
 	pthread_mutex_unlock(&irqs->lock);
 }

@@ -22,6 +22,8 @@
 
 #include <pthread.h>
 
+struct dma_listener;
+struct swiommu_caller;
 struct vfio_device;
 
 struct vfio_model {
@@ -67,6 +69,29 @@ struct vfio_model {
 	 * NULL. */
 	int (*config_read)(void *priv, unsigned int pos, unsigned int size, uint32_t *out);
 	int (*config_write)(void *priv, unsigned int pos, unsigned int size, uint32_t value);
+
+	/*
+	 * The rest is for devices that live somewhere else and must be told what the VFIO layer otherwise answers alone.
+	 * Each may be NULL, and each may block for a while: no lock is held that a service needs.
+	 */
+
+	/* In the place of reset: may fail, and DEVICE_RESET with it. */
+	int (*try_reset)(void *priv);
+	/* vfio_config_command() may have changed. */
+	void (*command)(void *priv);
+	/*
+	 * What is armed of INTx, MSI or MSI-X has changed for vectors [start, start+count): vfio_irq_dup() tells. count 0: that
+	 * index has been disabled. A failure disarms those vectors again and fails SET_IRQS; it does not matter for count 0.
+	 */
+	int (*irq_update)(void *priv, unsigned int index, unsigned int start, unsigned int count);
+	/* The client has masked or unmasked INTx. */
+	void (*irq_mask)(void *priv, bool masked);
+	/*
+	 * DEVICE_FEATURE with its general checks done: `flags` as given, `argsz` bytes at `arg` of the caller, header
+	 * included. The result of the ioctl; -ENOTTY: not a feature of this device.
+	 */
+	long (*feature)(void *priv, struct swiommu_caller *caller, uint64_t arg, uint32_t argsz,
+			uint32_t flags);
 };
 
 /* ---- builders: only inside create() ------------------------------------------------------ */
@@ -98,12 +123,28 @@ void vfio_pci_add_region(struct vfio_device *dev, unsigned int index, uint64_t s
 void vfio_pci_add_pages(struct vfio_device *dev, unsigned int index, uint64_t offset,
 			uint64_t length);
 
+/*
+ * The same for memory that somebody else shares: pages of the file `fd`, which stays the model's and open. A client's helper
+ * can map them; read and write go to region_read and region_write as in trapped pages. Not beside vfio_pci_add_pages() in
+ * one BAR.
+ */
+void vfio_pci_add_file_pages(struct vfio_device *dev, unsigned int index, uint64_t offset,
+			     uint64_t length, int fd, uint64_t fd_offset);
+/* The device can be reset by DEVICE_RESET. Devices with FLR always can. */
+void vfio_pci_set_reset(struct vfio_device *dev);
+
+/* The next capability (from 0x100 on: extended capability) goes to `pos` instead of behind the one before. */
+void vfio_config_place(struct vfio_device *dev, unsigned int pos);
 /* Power management: D0 and D3hot. */
 void vfio_config_add_pm(struct vfio_device *dev);
 /* PCI Express endpoint; configuration space becomes 4096 bytes. `flr`: function level reset. */
 void vfio_config_add_pcie(struct vfio_device *dev, bool flr);
 /* MSI with 64-bit addresses and 1 << vectors_lg2 vectors (0-5). */
 void vfio_config_add_msi(struct vfio_device *dev, unsigned int vectors_lg2);
+/*
+ * MSI in the layout that the control register `control` says: 64-bit addresses, per-vector masks, vectors.
+ */
+void vfio_config_add_msi_as(struct vfio_device *dev, uint16_t control);
 /* MSI-X with 1-2048 vectors; table and pending bits at 8-byte aligned offsets in `bar`. */
 void vfio_config_add_msix(struct vfio_device *dev, unsigned int vectors, unsigned int bar,
 			  uint32_t table, uint32_t pba);
@@ -172,6 +213,12 @@ void vfio_dma_resume(struct vfio_dma *dma);
 int vfio_dma_read(struct vfio_dma *dma, uint64_t iova, void *buf, size_t len);
 int vfio_dma_write(struct vfio_dma *dma, uint64_t iova, const void *buf, size_t len);
 
+/* Registers for the mappings that the device's DMA meets, see core/dma_listener.h. Between open and close. */
+int vfio_dma_listen(struct vfio_device *dev, struct dma_listener *l, struct swi_reason *why);
+
+/* PCI_COMMAND_IO, _MEMORY, _MASTER: what of it is in effect (in D3hot nothing answers). Any time. */
+uint16_t vfio_config_command(struct vfio_device *dev);
+
 /*
  * Sends one interrupt: index VFIO_PCI_MSI_IRQ_INDEX or _MSIX_ (nothing happens when the client has
  * not enabled that type, has armed nothing for the vector, or bus mastering is off), _ERR_ or
@@ -180,6 +227,17 @@ int vfio_dma_write(struct vfio_dma *dma, uint64_t iova, const void *buf, size_t 
 void vfio_irq_signal(struct vfio_device *dev, unsigned int index, unsigned int vector);
 /* Drives the INTx line, a level. A reset of the device lowers it. Never blocks. */
 void vfio_irq_set_line(struct vfio_device *dev, bool asserted);
+/*
+ * For devices that tell when INTx has become asserted but not whether it still is: fires once, now or when it
+ * is unmasked. Never blocks.
+ */
+void vfio_irq_pulse(struct vfio_device *dev);
+/*
+ * New descriptors on the eventfds that the client has armed for vectors [start, start+count) of MSI or MSI-X; -1 where there
+ * is none, and everywhere when that type is not in use. -EMFILE: then none.
+ */
+int vfio_irq_dup(struct vfio_device *dev, unsigned int index, unsigned int start,
+		 unsigned int count, int *fds);
 /* The interrupt index in use (INTx, MSI, MSI-X), -1 when none. */
 int vfio_irq_active(struct vfio_device *dev);
 

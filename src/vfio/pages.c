@@ -58,6 +58,24 @@ void vfio_pci_add_pages(struct vfio_device *dev, unsigned int index, uint64_t of
 	r->pages[r->nr_pages++].length = length;
 }
 
+void vfio_pci_add_file_pages(struct vfio_device *dev, unsigned int index, uint64_t offset,
+			     uint64_t length, int fd, uint64_t fd_offset)
+{
+	uint64_t span = vfio_region_span(dev, index);
+	struct vfio_region *r = &dev->regions[SWI_MIN(index, VFIO_NR_BARS)];
+	struct vfio_file_pages *last =
+		r->nr_file_pages ? &r->file_pages[r->nr_file_pages - 1] : NULL;
+
+	if (!length || (offset | length | fd_offset) % SWI_PAGE_SIZE || offset > span ||
+	    length > span - offset || r->nr_pages || r->nr_file_pages == VFIO_NR_AREAS ||
+	    (last && offset < last->offset + last->length)) {
+		vfio_build_fail(dev, "pages of a file at 0x%llx, 0x%llx bytes, in BAR %u",
+				(unsigned long long)offset, (unsigned long long)length, index);
+		return;
+	}
+	r->file_pages[r->nr_file_pages++] = (struct vfio_file_pages){offset, length, fd, fd_offset};
+}
+
 /* ---- the file -------------------------------------------------------------------------------- */
 
 /* Calls `visit` for each range of pages until one fails. */
@@ -211,6 +229,18 @@ void *vfio_pages(struct vfio_device *dev, unsigned int index, uint64_t offset)
 	return p && p->host ? p->host + (offset - p->offset) : NULL;
 }
 
+/* Keeps off pages at [first, first+length), which `offset` of the area is not in. */
+static void narrow(struct vfio_area *area, uint64_t offset, uint64_t first, uint64_t length)
+{
+	uint64_t end = area->offset + area->length;
+
+	if (first > offset)
+		end = SWI_MIN(end, first);
+	else
+		area->offset = SWI_MAX(area->offset, first + length);
+	area->length = end - area->offset;
+}
+
 int vfio_region_area(const struct vfio_device *dev, unsigned int index, uint64_t offset,
 		     struct vfio_area *out)
 {
@@ -228,17 +258,21 @@ int vfio_region_area(const struct vfio_device *dev, unsigned int index, uint64_t
 					  file_offset(index, p)};
 		return 0;
 	}
-	*out = (struct vfio_area){.length = span, .kind = VFIO_AREA_TRAPPED, .fd = -1};
-	/* From the end of the pages before to the beginning of those behind. */
-	for (unsigned int k = 0; k < r->nr_pages; k++) {
-		p = &r->pages[k];
-		if (p->offset > offset) {
-			out->length = p->offset;
-			break;
-		}
-		out->offset = p->offset + p->length;
+	for (unsigned int k = 0; k < r->nr_file_pages; k++) {
+		const struct vfio_file_pages *f = &r->file_pages[k];
+
+		if (offset < f->offset || offset - f->offset >= f->length)
+			continue;
+		*out = (struct vfio_area){f->offset, f->length, VFIO_AREA_PAGES, f->fd,
+					  f->fd_offset};
+		return 0;
 	}
-	out->length -= out->offset;
+	/* From the end of the pages before to the beginning of those behind. */
+	*out = (struct vfio_area){.length = span, .kind = VFIO_AREA_TRAPPED, .fd = -1};
+	for (unsigned int k = 0; k < r->nr_pages; k++)
+		narrow(out, offset, r->pages[k].offset, r->pages[k].length);
+	for (unsigned int k = 0; k < r->nr_file_pages; k++)
+		narrow(out, offset, r->file_pages[k].offset, r->file_pages[k].length);
 	return 0;
 }
 

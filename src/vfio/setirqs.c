@@ -88,6 +88,14 @@ static int take(struct request *r, uint32_t i)
 	return fd;
 }
 
+/* Tells a model whose interrupts are signalled elsewhere. irqs.setup held, irqs.lock not. */
+static int tell(struct vfio_device *dev, int index, uint32_t start, uint32_t count)
+{
+	if (index < 0 || !dev->model->irq_update)
+		return 0;
+	return dev->model->irq_update(dev->priv, (unsigned int)index, start, count);
+}
+
 /* ---- MSI and MSI-X ----------------------------------------------------------------------- */
 
 static void set_type(struct vfio_irqs *irqs, int type, unsigned int nr_allocated)
@@ -98,11 +106,26 @@ static void set_type(struct vfio_irqs *irqs, int type, unsigned int nr_allocated
 	pthread_mutex_unlock(&irqs->lock);
 }
 
-static void msi_disable(struct vfio_irqs *irqs)
+static void msi_disable(struct vfio_device *dev)
 {
+	struct vfio_irqs *irqs = &dev->irqs;
+	int type = atomic_load(&irqs->type);
+
 	set_type(irqs, -1, 0);
 	for (unsigned int i = 0; i < irqs->nr_max; i++)
 		put_slot(irqs, &irqs->vectors[i], -1);
+	tell(dev, type, 0, 0);
+}
+
+/* Vectors from r->start on lose their signal; all of them if nothing was enabled before. */
+static void msi_disarm(struct request *r, uint32_t count, bool first)
+{
+	for (uint32_t i = 0; i < count; i++)
+		put_slot(&r->dev->irqs, &r->dev->irqs.vectors[r->start + i], -1);
+	if (first)
+		msi_disable(r->dev);
+	else
+		tell(r->dev, (int)r->index, r->start, count);
 }
 
 static long msi_arm(struct request *r)
@@ -110,6 +133,7 @@ static long msi_arm(struct request *r)
 	struct vfio_irqs *irqs = &r->dev->irqs;
 	bool first = atomic_load(&irqs->type) < 0;
 	uint32_t end = r->start + r->count;
+	int rc;
 
 	if (!r->count)
 		return fail(r, -EINVAL, "no eventfds given");
@@ -119,16 +143,17 @@ static long msi_arm(struct request *r)
 		return fail(r, -EINVAL, "MSI cannot grow: disable it first");
 	else if (end > irqs->nr_allocated)
 		set_type(irqs, (int)r->index, end);
-	if (!r->fd_error) {
-		for (uint32_t i = 0; i < r->count; i++)
-			put_slot(irqs, &irqs->vectors[r->start + i], take(r, i));
-		return 0;
+	if (r->fd_error) {
+		msi_disarm(r, r->nr_good + 1, first);
+		return fail_fd(r);
 	}
-	for (uint32_t i = 0; i <= r->nr_good; i++)
-		put_slot(irqs, &irqs->vectors[r->start + i], -1);
-	if (first)
-		msi_disable(irqs);
-	return fail_fd(r);
+	for (uint32_t i = 0; i < r->count; i++)
+		put_slot(irqs, &irqs->vectors[r->start + i], take(r, i));
+	rc = tell(r->dev, (int)r->index, r->start, r->count);
+	if (!rc)
+		return 0;
+	msi_disarm(r, r->count, first);
+	return fail(r, rc, "the device does not take them");
 }
 
 static long msi_trigger(struct request *r)
@@ -138,7 +163,7 @@ static long msi_trigger(struct request *r)
 	bool active = type == (int)r->index;
 
 	if (active && !r->count && r->type == VFIO_IRQ_SET_DATA_NONE) {
-		msi_disable(irqs);
+		msi_disable(r->dev);
 		return 0;
 	}
 	if (!active && type >= 0)
@@ -173,6 +198,13 @@ static bool drain(int fd)
 	return n == sizeof(value);
 }
 
+static void mask(struct vfio_device *dev, bool masked)
+{
+	vfio_irq_intx_mask(dev, masked);
+	if (dev->model->irq_mask)
+		dev->model->irq_mask(dev->priv, masked);
+}
+
 static void *unmask_thread(void *arg)
 {
 	struct vfio_device *dev = arg;
@@ -181,7 +213,7 @@ static void *unmask_thread(void *arg)
 
 	while (poll(p, 2, -1) < 0 || !p[1].revents)
 		if (p[0].revents && drain(p[0].fd))
-			vfio_irq_intx_mask(dev, false);
+			mask(dev, false);
 	return NULL;
 }
 
@@ -219,9 +251,12 @@ static long unmask_start(struct request *r)
 
 static void intx_disable(struct vfio_device *dev)
 {
+	int type = atomic_load(&dev->irqs.type);
+
 	unmask_stop(dev);
 	set_type(&dev->irqs, -1, 0);
 	put_slot(&dev->irqs, &dev->irqs.intx, -1);
+	tell(dev, type, 0, 0);
 }
 
 static bool intx_active(const struct request *r)
@@ -236,7 +271,7 @@ static long intx_mask(struct request *r)
 	if (r->type == VFIO_IRQ_SET_DATA_EVENTFD)
 		return fail(r, -ENOTTY, "MASK by eventfd does not exist");
 	if (r->type == VFIO_IRQ_SET_DATA_NONE || r->bools[0])
-		vfio_irq_intx_mask(r->dev, true);
+		mask(r->dev, true);
 	return 0;
 }
 
@@ -253,7 +288,7 @@ static long intx_unmask(struct request *r)
 		return 0;
 	}
 	if (r->type == VFIO_IRQ_SET_DATA_NONE || r->bools[0])
-		vfio_irq_intx_mask(r->dev, false);
+		mask(r->dev, false);
 	return 0;
 }
 
@@ -261,6 +296,7 @@ static long intx_arm(struct request *r)
 {
 	struct vfio_irqs *irqs = &r->dev->irqs;
 	bool first = !intx_active(r);
+	int rc;
 
 	if (r->fd_error)
 		return fail_fd(r);
@@ -272,7 +308,11 @@ static long intx_arm(struct request *r)
 	}
 	vfio_irq_intx_fire_locked(r->dev);
 	pthread_mutex_unlock(&irqs->lock);
-	return 0;
+	rc = first ? tell(r->dev, VFIO_PCI_INTX_IRQ_INDEX, 0, 1) : 0;
+	if (!rc)
+		return 0;
+	intx_disable(r->dev);
+	return fail(r, rc, "the device does not take it");
 }
 
 static long intx_trigger(struct request *r)
@@ -496,7 +536,7 @@ void vfio_irqs_stop(struct vfio_device *dev)
 
 	pthread_mutex_lock(&irqs->setup);
 	intx_disable(dev);
-	msi_disable(irqs);
+	msi_disable(dev);
 	put_slot(irqs, &irqs->err, -1);
 	put_slot(irqs, &irqs->req, -1);
 	pthread_mutex_unlock(&irqs->setup);

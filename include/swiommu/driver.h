@@ -108,6 +108,14 @@ struct iommu_group {
 int iommu_group_init(struct iommu_group *group, unsigned int id);
 /* No device of the group may be bound. */
 void iommu_group_fini(struct iommu_group *group);
+/*
+ * Claims the group's DMA for `owner`, a cookie: from now on devices of the group can be bound to the context with that
+ * address only. -EPERM: it has an owner already.
+ */
+int iommu_group_claim_dma_owner(struct iommu_group *group, const void *owner);
+void iommu_group_release_dma_owner(struct iommu_group *group);
+/* Whether somebody owns the group's DMA: who has claimed it, or a context to which a device is bound. */
+bool iommu_group_dma_owner_claimed(struct iommu_group *group);
 
 struct device {
 	const char *name; /* for messages: the BDF of a PCI device */

@@ -54,7 +54,8 @@ static int namespaces_and_mounts(void)
 static int install(bool *restartable)
 {
 	struct run_filter filter;
-	int fd, rc = run_filter_build(&(struct run_filter_options){.bar0_limit = 1}, &filter);
+	int fd, rc = run_filter_build(
+		&(struct run_filter_options){.bar0_limit = 1, .groups = true}, &filter);
 
 	if (rc)
 		return rc;

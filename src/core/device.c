@@ -28,6 +28,39 @@ void iommu_group_fini(struct iommu_group *group)
 	pthread_mutex_destroy(&group->lock);
 }
 
+int iommu_group_claim_dma_owner(struct iommu_group *group, const void *owner)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&group->lock);
+	if (group->owner)
+		rc = -EPERM;
+	else
+		group->owner = owner;
+	if (!rc)
+		group->owner_count++;
+	pthread_mutex_unlock(&group->lock);
+	return rc;
+}
+
+void iommu_group_release_dma_owner(struct iommu_group *group)
+{
+	pthread_mutex_lock(&group->lock);
+	if (!--group->owner_count)
+		group->owner = NULL;
+	pthread_mutex_unlock(&group->lock);
+}
+
+bool iommu_group_dma_owner_claimed(struct iommu_group *group)
+{
+	bool claimed;
+
+	pthread_mutex_lock(&group->lock);
+	claimed = group->owner;
+	pthread_mutex_unlock(&group->lock);
+	return claimed;
+}
+
 struct find_group {
 	struct iommu_group *group;
 	struct device_group *found; /* with a reference */

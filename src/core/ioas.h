@@ -104,6 +104,9 @@ int ioas_cut(struct ioas *ioas, iova_t at, struct swi_reason *why);
  * their whole number. -ENOMEM.
  */
 int ioas_usable_ranges(struct ioas *ioas, size_t max, struct iova_range **out, size_t *total);
+/* For VFIO containers, in vfio_compat.c: whether all page tables of the IOAS enforce coherency; the sizes of pages. */
+bool ioas_is_coherent(struct ioas *ioas);
+uint64_t ioas_page_sizes(struct ioas *ioas);
 /* OPTION HUGE_PAGES (core.md 4.5). */
 int ioas_set_huge_pages(struct ioas *ioas, bool on, struct swi_reason *why);
 

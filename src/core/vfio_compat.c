@@ -127,7 +127,7 @@ int iommufd_vfio_compat_set_no_iommu(struct iommufd_ctx *ictx)
 
 /* ---- extensions and type --------------------------------------------------------------------------- */
 
-static bool is_coherent(struct ioas *ioas)
+bool ioas_is_coherent(struct ioas *ioas)
 {
 	bool coherent = true;
 	struct list *pos;
@@ -153,7 +153,7 @@ static long check_extension(struct call *call)
 		rc = get_compat(call, &ioas);
 		if (rc)
 			return rc;
-		rc = is_coherent(ioas);
+		rc = ioas_is_coherent(ioas);
 		obj_put(&ioas->obj);
 		return rc;
 	default:
@@ -292,7 +292,7 @@ static long unmap_dma(struct call *call)
 /* ---- information ------------------------------------------------------------------------------------ */
 
 /* Which page sizes a mapping may have, as the container's users understand it. */
-static uint64_t page_sizes(struct ioas *ioas)
+uint64_t ioas_page_sizes(struct ioas *ioas)
 {
 	uint64_t sizes = UINT64_MAX, align;
 	struct list *pos;
@@ -376,7 +376,7 @@ static long get_info(struct call *call)
 	if (rc)
 		return rc;
 	info.flags = VFIO_IOMMU_INFO_PGSIZES | VFIO_IOMMU_INFO_CAPS;
-	info.iova_pgsizes = page_sizes(ioas);
+	info.iova_pgsizes = ioas_page_sizes(ioas);
 	info.cap_offset = 0;
 	rc = ioas_usable_ranges(ioas, SIZE_MAX, &ranges, &n);
 	obj_put(&ioas->obj);

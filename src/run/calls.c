@@ -79,7 +79,7 @@ bool call_proceed(struct calls *calls, struct call *call, const struct open_file
 {
 	pthread_mutex_lock(&calls->lock);
 	call->file = file;
-	call->device = open_file_node(file)->kind == NODE_VFIO_CDEV;
+	call->device = open_file_node(file)->kind != NODE_IOMMU;
 	if (mark_left_locked(calls, call))
 		while (left_remain_locked(calls, call))
 			pthread_cond_wait(&calls->ended, &calls->lock);

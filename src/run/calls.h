@@ -22,7 +22,7 @@ struct call {
 	uint64_t number;
 	struct task *task;
 	const struct open_file *file; /* for comparison only; NULL: not known yet; lock */
-	bool device;		      /* it is a device */
+	bool device;		      /* it is a device, a group or a container */
 	bool left;		      /* its caller was killed; lock */
 };
 

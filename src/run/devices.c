@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "run/groups.h"
 
 #define SPEC_MAX 1024
 #define BDF_SIZE 13
@@ -29,6 +30,8 @@
 #define MAJOR_CDEV 511
 #define MAJOR_MISC 10
 #define MINOR_IOMMU 60000 /* above what the kernel reaches by counting */
+#define MINOR_VFIO 196
+#define MAJOR_GROUP 510
 
 /* What a --device asks for. */
 struct request {
@@ -305,24 +308,67 @@ static void init_node(struct node *n, enum node_kind kind, dev_t rdev)
 	n->fd = -1;
 }
 
-static int make_nodes(struct session *s)
+static struct node *add_node(struct session *s, enum node_kind kind, dev_t rdev)
 {
-	s->nodes = swi_zalloc((s->nr_devices + 1) * sizeof(*s->nodes));
-	if (!s->nodes)
-		return -ENOMEM;
-	init_node(&s->nodes[0], NODE_IOMMU, makedev(MAJOR_MISC, MINOR_IOMMU));
-	snprintf(s->nodes[0].path, sizeof(s->nodes[0].path), "/dev/iommu");
-	for (size_t i = 0; i < s->nr_devices; i++) {
-		struct node *n = &s->nodes[i + 1];
+	struct node *n = &s->nodes[s->nr_nodes++];
 
-		init_node(n, NODE_VFIO_CDEV, makedev(MAJOR_CDEV, s->devices[i].place.index));
+	init_node(n, kind, rdev);
+	return n;
+}
+
+static void add_device_nodes(struct session *s)
+{
+	struct node *n;
+
+	for (size_t i = 0; i < s->nr_devices; i++) {
+		n = add_node(s, NODE_VFIO_CDEV, makedev(MAJOR_CDEV, s->devices[i].place.index));
 		n->device = &s->devices[i];
 		snprintf(n->path, sizeof(n->path), "/dev/vfio/devices/vfio%u",
 			 s->devices[i].place.index);
 		s->devices[i].rdev = n->rdev;
+		s->devices[i].node = n;
 	}
-	s->nr_nodes = s->nr_devices + 1;
+	if (s->nr_groups) {
+		n = add_node(s, NODE_VFIO_CONTAINER, makedev(MAJOR_MISC, MINOR_VFIO));
+		snprintf(n->path, sizeof(n->path), "/dev/vfio/vfio");
+	}
+	for (size_t i = 0; i < s->nr_groups; i++) {
+		n = add_node(s, NODE_VFIO_GROUP, makedev(MAJOR_GROUP, s->groups[i].group.id));
+		n->group = &s->groups[i];
+		snprintf(n->path, sizeof(n->path), "/dev/vfio/%u", s->groups[i].group.id);
+	}
+}
+
+static int make_nodes(struct session *s)
+{
+	struct node *n;
+
+	s->nodes = swi_zalloc((s->nr_devices + s->nr_groups + 2) * sizeof(*s->nodes));
+	if (!s->nodes)
+		return -ENOMEM;
+	n = add_node(s, NODE_IOMMU, makedev(MAJOR_MISC, MINOR_IOMMU));
+	snprintf(n->path, sizeof(n->path), "/dev/iommu");
+	add_device_nodes(s);
 	return 0;
+}
+
+/* The older way to the devices: groups and containers. */
+static int make_groups(struct session *s)
+{
+	struct vfio_system_options options = {
+		.host = &groups_host,
+		.contexts.accounts = s->accounts,
+		.max_mappings = s->max_mappings,
+	};
+	int rc;
+
+	session_hooks(s, &options.contexts.hooks);
+	rc = vfio_system_create(&options, &s->vfio);
+	for (size_t i = 0; !rc && i < s->nr_devices; i++)
+		rc = vfio_system_add(s->vfio, s->devices[i].dev);
+	for (size_t i = 0; !rc && i < s->nr_groups; i++)
+		s->groups[i].vfio = vfio_system_group(s->vfio, &s->groups[i].group);
+	return rc;
 }
 
 int session_add_devices(struct session *s, const char *const *specs, size_t n)
@@ -346,6 +392,8 @@ int session_add_devices(struct session *s, const char *const *specs, size_t n)
 	for (size_t i = 0; !rc && i < n; i++)
 		rc = add_device(s, &r[i], index + i, multifunction(r, n, i));
 	swi_free(r);
+	if (!rc)
+		rc = make_groups(s);
 	return rc ? rc : make_nodes(s);
 }
 
@@ -355,6 +403,7 @@ void session_remove_devices(struct session *s)
 		if (s->nodes[i].fd >= 0)
 			close(s->nodes[i].fd);
 	swi_free(s->nodes);
+	vfio_system_destroy(s->vfio);
 	for (size_t i = 0; i < s->nr_devices; i++)
 		vfio_device_destroy(s->devices[i].dev);
 	for (size_t i = 0; i < s->nr_groups; i++)

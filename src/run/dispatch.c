@@ -19,6 +19,7 @@
 
 #include "run/calls.h"
 #include "run/files.h"
+#include "run/groups.h"
 #include "run/identity.h"
 #include "run/task.h"
 #include "run/testabi.h"
@@ -57,6 +58,10 @@ static long on_ioctl(struct session *s, struct task *t, struct open_file *file, 
 		rc = swiommu_ioctl(ctx, &t->caller, cmd, args[2]);
 		testabi_end(s->testabi, t->tid);
 		swiommu_close(ctx);
+	} else if (node->kind == NODE_VFIO_CONTAINER) {
+		rc = vfio_container_ioctl(open_file_container(file), &t->caller, cmd, args[2]);
+	} else if (node->kind == NODE_VFIO_GROUP) {
+		rc = groups_ioctl(t, file, cmd, args[2]);
 	} else {
 		rc = vfio_file_ioctl(open_file_vfio(file), &t->caller, cmd, args[2]);
 	}
@@ -73,7 +78,8 @@ static ssize_t transfer(struct task *t, struct open_file *file, bool write, uint
 	count = SWI_MIN(count, 0x7ffff000ull);
 	if (!vfio)
 		return swi_fail((struct swi_reason *)t->caller.reason, -EINVAL,
-				"/dev/iommu is for ioctls: it cannot be read or written");
+				"%s is for ioctls: it cannot be read or written",
+				open_file_node(file)->path);
 	return write ? vfio_file_pwrite(vfio, &t->caller, buf, count, pos)
 		     : vfio_file_pread(vfio, &t->caller, buf, count, pos);
 }
@@ -131,10 +137,10 @@ static long on_mmap(struct session *s, struct task *t, struct open_file *file, c
 			      "the file was opened for reading only");
 	} else if (vfio) {
 		rc = vfio_file_mmap(vfio, &t->caller, args[1], args[2], args[3], args[5]);
+	} else if (open_file_ctx(file, &ctx)) {
+		rc = swi_fail((struct swi_reason *)t->caller.reason, -ENODEV,
+			      "groups and containers cannot be mapped");
 	} else {
-		rc = open_file_ctx(file, &ctx);
-		if (rc)
-			return rc;
 		/* Regions lie in the file that the program has opened: the kernel maps them. */
 		rc = swiommu_mmap(ctx, &t->caller, args[1], args[2], args[3], args[5], NULL);
 		swiommu_close(ctx);
@@ -250,8 +256,10 @@ static long serve(struct session *s, struct task *t, struct call *call,
 	int fd, rc;
 	long ret;
 
-	if (is_open_call(data->nr))
-		return testabi_open(s->testabi, t, data);
+	if (is_open_call(data->nr)) {
+		ret = groups_open(t, data);
+		return ret == CONTINUE && s->testabi ? testabi_open(s->testabi, t, data) : ret;
+	}
 	if (identity_is_call(data->nr)) {
 		ret = identity_serve(s, t, data);
 		return ret == 1 ? CONTINUE : ret;
@@ -264,7 +272,7 @@ static long serve(struct session *s, struct task *t, struct call *call,
 		return -EBADF;
 	if (fd < 0)
 		return CONTINUE;
-	rc = files_get(s->files, fd, t->tid, &file);
+	rc = files_get(s->files, fd, t->tid, (struct swi_reason *)t->caller.reason, &file);
 	ret = CONTINUE;
 	if (rc == -ENODEV && s->testabi && data->nr == SYS_pwrite64)
 		ret = testabi_pwrite(s->testabi, t, fd, data);

@@ -56,6 +56,8 @@ struct open_file {
 	bool read_only;		   /* opened O_RDONLY */
 	struct iommufd_ctx *ctx;   /* NODE_IOMMU */
 	struct vfio_file *vfio;	   /* NODE_VFIO_CDEV */
+	struct vfio_container *container; /* NODE_VFIO_CONTAINER */
+	struct vfio_group_file *group;	  /* NODE_VFIO_GROUP */
 };
 
 struct files {
@@ -65,7 +67,7 @@ struct files {
 	pthread_cond_t closed; /* something left `closing` */
 	struct list closing;   /* devices being released, oldest first: struct closing */
 	uint64_t next_closing;
-	struct list open[2]; /* as far as we know; by node kind */
+	struct list open[NODE_KINDS]; /* as far as we know; by node kind */
 	struct list by_token[BUCKETS];
 	struct list gone; /* closed by the program, to be released */
 	uint64_t next_token;
@@ -121,8 +123,8 @@ int files_create(struct session *s, struct files **out)
 		return -ENOMEM;
 	f->session = s;
 	f->next_token = 1ull << TOKEN_SHIFT;
-	list_init(&f->open[NODE_IOMMU]);
-	list_init(&f->open[NODE_VFIO_CDEV]);
+	for (size_t i = 0; i < NODE_KINDS; i++)
+		list_init(&f->open[i]);
 	list_init(&f->gone);
 	list_init(&f->closing);
 	for (size_t i = 0; i < BUCKETS; i++)
@@ -287,12 +289,40 @@ static struct node *find_node(struct session *s, int fd)
 	return NULL;
 }
 
-static int create_locked(struct files *f, struct node *node, int fd, struct open_file **out)
+/* What stands behind a new open file. `vfio` is that already, if not NULL. */
+static int open_inside(struct files *f, struct open_file *file, struct vfio_file *vfio,
+		       struct swi_reason *why)
 {
 	struct swiommu_options options = {.hooks = f->hooks,
 					  .accounts = f->session->accounts,
 					  .test_abi = f->session->mocks,
 					  .regions = f->session->regions};
+	struct node *node = file->node;
+
+	switch (node->kind) {
+	case NODE_IOMMU:
+		return swiommu_open_with(&options, &file->ctx);
+	case NODE_VFIO_CONTAINER:
+		return vfio_container_open(f->session->vfio, &file->container);
+	case NODE_VFIO_GROUP:
+		return vfio_group_file_open(node->group->vfio, &file->group, why);
+	default:
+		file->vfio = vfio;
+		return vfio ? 0 : vfio_file_open(node->device->dev, &file->vfio);
+	}
+}
+
+static void close_inside(struct open_file *file)
+{
+	swiommu_close(file->ctx);
+	vfio_file_close(file->vfio);
+	vfio_group_file_put(file->group);
+	vfio_container_put(file->container);
+}
+
+static int create_locked(struct files *f, struct node *node, int fd, struct vfio_file *vfio,
+			 struct swi_reason *why, struct open_file **out)
+{
 	struct open_file *file = swi_new(struct open_file);
 	int rc;
 
@@ -302,8 +332,7 @@ static int create_locked(struct files *f, struct node *node, int fd, struct open
 	file->token = f->next_token;
 	file->refs = 1;
 	file->read_only = (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY;
-	rc = node->kind == NODE_IOMMU ? swiommu_open_with(&options, &file->ctx)
-				      : vfio_file_open(node->device->dev, &file->vfio);
+	rc = open_inside(f, file, vfio, why);
 	if (rc)
 		goto free;
 	rc = give_token(fd, file->token);
@@ -315,16 +344,15 @@ static int create_locked(struct files *f, struct node *node, int fd, struct open
 	*out = file;
 	return 0;
 close:
-	if (file->ctx)
-		swiommu_close(file->ctx);
-	if (file->vfio)
-		vfio_file_close(file->vfio);
+	if (vfio)
+		file->vfio = NULL;
+	close_inside(file);
 free:
 	swi_free(file);
 	return rc;
 }
 
-int files_get(struct files *f, int fd, pid_t user, struct open_file **out)
+int files_get(struct files *f, int fd, pid_t user, struct swi_reason *why, struct open_file **out)
 {
 	struct node *node = find_node(f->session, fd);
 	struct open_file *file;
@@ -335,7 +363,7 @@ int files_get(struct files *f, int fd, pid_t user, struct open_file **out)
 	pthread_mutex_lock(&f->lock);
 	rc = find_locked(f, node, fd, &file);
 	if (!rc && !file)
-		rc = create_locked(f, node, fd, &file);
+		rc = create_locked(f, node, fd, NULL, why, &file);
 	if (!rc) {
 		file->refs++;
 		file->user = user;
@@ -345,14 +373,34 @@ int files_get(struct files *f, int fd, pid_t user, struct open_file **out)
 	return rc;
 }
 
+int files_open(struct files *f, struct node *node, struct vfio_file *vfio, int flags, pid_t user,
+	       struct swi_reason *why, int *out_fd)
+{
+	struct open_file *file;
+	char path[40];
+	int fd, rc;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", node->fd);
+	fd = open(path, flags | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	pthread_mutex_lock(&f->lock);
+	rc = create_locked(f, node, fd, vfio, why, &file);
+	if (!rc)
+		file->user = user;
+	pthread_mutex_unlock(&f->lock);
+	if (rc)
+		close(fd);
+	else
+		*out_fd = fd;
+	return rc;
+}
+
 void open_file_put(struct open_file *file)
 {
 	if (--file->refs)
 		return;
-	if (file->ctx)
-		swiommu_close(file->ctx);
-	if (file->vfio)
-		vfio_file_close(file->vfio);
+	close_inside(file);
 	swi_free(file);
 }
 
@@ -378,6 +426,16 @@ bool open_file_read_only(const struct open_file *file)
 struct vfio_file *open_file_vfio(struct open_file *file)
 {
 	return file->vfio;
+}
+
+struct vfio_container *open_file_container(struct open_file *file)
+{
+	return file->container;
+}
+
+struct vfio_group_file *open_file_group(struct open_file *file)
+{
+	return file->group;
 }
 
 /* Whether a thread has ended (perhaps not been reaped yet). Only for reports: its number may be
@@ -407,7 +465,7 @@ static void count_orphan_locked(struct files *f, struct open_file *file)
 		return;
 	if (file->ctx)
 		f->orphans.contexts++;
-	else if (vfio_file_is_bound(file->vfio))
+	else if (file->vfio && vfio_file_is_bound(file->vfio))
 		f->orphans.devices++;
 }
 
@@ -445,7 +503,7 @@ static struct open_file *take_gone_locked(struct files *f, bool only_devices)
 	list_for_each (pos, &f->gone) {
 		struct open_file *file = list_entry(pos, struct open_file, entry);
 
-		if (only_devices && !file->vfio)
+		if (only_devices && file->ctx)
 			continue;
 		list_del(&file->entry);
 		return file;
@@ -461,7 +519,7 @@ static void release_gone_locked(struct files *f, bool only_devices)
 	while ((file = take_gone_locked(f, only_devices))) {
 		list_init(&c.entry);
 		c.number = f->next_closing++;
-		if (file->vfio || f->session->mocks)
+		if (!file->ctx || f->session->mocks)
 			list_add_tail(&f->closing, &c.entry);
 		pthread_mutex_unlock(&f->lock);
 		open_file_put(
@@ -491,17 +549,26 @@ static void sweep(struct files *f, bool force)
 	pthread_mutex_unlock(&f->lock);
 }
 
+/* Whether its being open may hinder somebody: a cdev that is not bound does not. */
+static bool hinders(const struct open_file *file)
+{
+	return !file->vfio || vfio_file_is_bound(file->vfio);
+}
+
 void files_settle(struct files *f)
 {
+	static const enum node_kind kinds[] = {NODE_VFIO_CDEV, NODE_VFIO_GROUP,
+					       NODE_VFIO_CONTAINER};
 	struct list *pos, *tmp;
 
 	pthread_mutex_lock(&f->lock);
-	list_for_each_safe (pos, tmp, &f->open[NODE_VFIO_CDEV]) {
-		struct open_file *file = list_entry(pos, struct open_file, entry);
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		list_for_each_safe (pos, tmp, &f->open[kinds[i]]) {
+			struct open_file *file = list_entry(pos, struct open_file, entry);
 
-		if (vfio_file_is_bound(file->vfio) && is_closed(file))
-			to_gone_locked(f, file);
-	}
+			if (hinders(file) && is_closed(file))
+				to_gone_locked(f, file);
+		}
 	if (f->session->mocks)
 		collect_gone_locked(f, false);
 	release_gone_locked(f, !f->session->mocks);

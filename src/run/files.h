@@ -18,9 +18,16 @@ void files_destroy(struct files *f);
 
 /*
  * The open file behind a duplicate of the program's descriptor, made known if this is its first
- * use; with a reference. `user` is the thread that uses it. -ENODEV: not one of our nodes; -ENOMEM.
+ * use; with a reference. `user` is the thread that uses it. -ENODEV: not one of our nodes; -ENOMEM;
+ * -EBUSY, with a reason: a group that is open already.
  */
-int files_get(struct files *f, int fd, pid_t user, struct open_file **out);
+int files_get(struct files *f, int fd, pid_t user, struct swi_reason *why, struct open_file **out);
+/*
+ * Opens a node for the program: *out_fd is ours, to be given to it and then closed. `vfio` is what it is an
+ * open file of, taken over on success; NULL: as if the program had opened it. Errors as files_get().
+ */
+int files_open(struct files *f, struct node *node, struct vfio_file *vfio, int flags, pid_t user,
+	       struct swi_reason *why, int *out_fd);
 void open_file_put(struct open_file *file);
 
 /* Whether it was opened O_RDONLY; ioctls do not care, mappings do. */
@@ -29,6 +36,8 @@ const struct node *open_file_node(const struct open_file *file);
 /* The context of an open /dev/iommu, with a reference; -EBADFD for other nodes. */
 int open_file_ctx(struct open_file *file, struct iommufd_ctx **out);
 struct vfio_file *open_file_vfio(struct open_file *file); /* NULL for other nodes */
+struct vfio_container *open_file_container(struct open_file *file);
+struct vfio_group_file *open_file_group(struct open_file *file);
 
 /*
  * Completes the release of the devices that the program has closed so far, so that they hinder

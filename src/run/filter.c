@@ -11,7 +11,8 @@
  *   write,     queues): their reads and writes are ours. A program that moves one to a lower number
  *              can poll it there, but not read it. With --test-abi all are trapped
  *   open,      only with --test-abi, some of whose files exist only while they are open; then
- *   openat     also pread and pwrite at position 0
+ *   openat     also pread and pwrite at position 0. With VFIO groups, which can be open once only: opens for
+ *              reading and writing of what exists
  *   fstat and  the stat family by descriptor, from 3 on; by path too when asked for (identity.c)
  *   others
  *   mmap       shared mappings of files (the dynamic loader's are private); with --test-abi all of files
@@ -129,11 +130,19 @@ static int add_stat_rules(scmp_filter_ctx ctx, bool paths)
 	return rc == -EDOM ? 0 : rc;
 }
 
-static int add_open_rules(scmp_filter_ctx ctx)
-{
-	int rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(open), 0);
+/* Opens as of a device: for reading and writing, of what exists. Few others are like that. */
+#define DEVICE_OPEN (O_ACCMODE | O_CREAT | O_DIRECTORY | O_PATH)
 
-	return rc ? rc : seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(openat), 0);
+static int add_open_rules(scmp_filter_ctx ctx, bool all)
+{
+	unsigned int n = all ? 0 : 1;
+	int rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(open), n,
+				  SCMP_A1_32(SCMP_CMP_MASKED_EQ, DEVICE_OPEN, O_RDWR));
+
+	if (!rc)
+		rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(openat), n,
+				      SCMP_A2_32(SCMP_CMP_MASKED_EQ, DEVICE_OPEN, O_RDWR));
+	return rc;
 }
 
 /* libseccomp can only write the program to a file. */
@@ -186,8 +195,8 @@ int run_filter_build(const struct run_filter_options *opt, struct run_filter *ou
 		rc = add_stream_rules(ctx, opt->opens);
 	if (!rc)
 		rc = add_stat_rules(ctx, opt->stat_paths);
-	if (!rc && opt->opens)
-		rc = add_open_rules(ctx);
+	if (!rc && (opt->opens || opt->groups))
+		rc = add_open_rules(ctx, opt->opens);
 	if (!rc)
 		rc = export_program(ctx, out);
 	seccomp_release(ctx);

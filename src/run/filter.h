@@ -20,6 +20,7 @@ struct run_filter {
 struct run_filter_options {
 	uint64_t bar0_limit; /* positions below, and from 2^40 on, are registers of some device */
 	bool opens;	     /* every opening of a file is trapped too, and every read and write */
+	bool groups;	     /* there are VFIO groups: openings as of a device are trapped */
 	bool stat_paths;     /* and every stat, not only of descriptors */
 };
 

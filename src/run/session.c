@@ -145,6 +145,7 @@ int session_create(const struct session_options *opt, struct session **out)
 	s->explain = opt->explain;
 	s->wait = opt->wait;
 	s->stat_paths = opt->stat_paths;
+	s->max_mappings = opt->max_mappings;
 	s->log = (struct swi_log){on_log, s};
 	pthread_mutex_init(&s->log_lock, NULL);
 	rc = open_log(s, opt->log_path);

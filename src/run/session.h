@@ -19,10 +19,12 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "vfio/device.h"
+#include "vfio/group.h"
 
 /* An IOMMU group with at least one device. */
 struct session_group {
 	struct iommu_group group;
+	struct vfio_group *vfio;
 };
 
 struct session_device {
@@ -30,6 +32,7 @@ struct session_device {
 	struct vfio_device_place place;
 	struct session_group *group; /* one of session.groups */
 	dev_t rdev;		     /* of its node vfioN */
+	struct node *node;
 	unsigned int
 		faults_told; /* how many fault lines were printed in the current second; log_lock */
 	int64_t faults_second;
@@ -37,11 +40,12 @@ struct session_device {
 };
 
 /* What the launcher puts in place of a device file. */
-enum node_kind { NODE_IOMMU, NODE_VFIO_CDEV };
+enum node_kind { NODE_IOMMU, NODE_VFIO_CDEV, NODE_VFIO_CONTAINER, NODE_VFIO_GROUP, NODE_KINDS };
 
 struct node {
 	enum node_kind kind;
 	struct session_device *device; /* of a cdev */
+	struct session_group *group;   /* of a group */
 	char path[64];
 	dev_t rdev; /* the device number that programs are shown */
 	/* Known once the program's file tree exists: an open file of our own on the placeholder. */
@@ -60,6 +64,7 @@ struct session {
 	size_t nr_devices;
 	struct session_group *groups; /* at most as many as devices; they do not move */
 	size_t nr_groups;
+	struct vfio_system *vfio; /* groups and containers of the devices */
 	struct node *nodes;
 	size_t nr_nodes;
 	struct calls *calls;
@@ -74,6 +79,7 @@ struct session {
 	struct swiommu_test_abi *mocks; /* IOMMU_TEST_CMD is answered; NULL: it is not */
 	struct testabi *testabi;	/* and what else --test-abi brings */
 	int log_fd;			/* where our own lines go */
+	unsigned int max_mappings;	/* of a type 1 container; 0: the default */
 	bool explain;			/* tell the reason of every failing call */
 	bool wait;			/* outlive the program until its last descendant has gone */
 	bool stat_paths;		/* as in session_options */
@@ -86,6 +92,7 @@ struct session_options {
 	size_t nr_devices;
 	bool explain, wait, test_abi;
 	bool stat_paths;      /* stat by path shows our nodes as devices too */
+	unsigned int max_mappings; /* of a type 1 container; 0: the default */
 	const char *log_path; /* NULL: standard error */
 };
 

@@ -93,22 +93,36 @@ static void release(struct vfio_file *file)
 	pthread_mutex_unlock(&dev->life);
 }
 
+long vfio_device_bind(struct vfio_device *dev, struct iommufd_ctx *ctx, uint32_t *id)
+{
+	struct iommufd_device *idev = iommufd_device_bind(ctx, &dev->device, id);
+
+	if (IS_ERR(idev))
+		return PTR_ERR(idev);
+	dev->idev = idev;
+	return 0;
+}
+
+void vfio_device_unbind(struct vfio_device *dev)
+{
+	iommufd_device_unbind(dev->idev);
+	dev->idev = NULL;
+}
+
 /* Binds and starts the device of which `file` is the owner; *id is its object ID. */
 static long bind_owned(struct vfio_file *file, struct swiommu_caller *caller,
 		       struct iommufd_ctx *ctx, uint32_t *id)
 {
 	struct vfio_device *dev = file->dev;
-	struct iommufd_device *idev = iommufd_device_bind(ctx, &dev->device, id);
 	long rc;
 
-	if (IS_ERR(idev))
-		return fail_bind(file, caller, PTR_ERR(idev));
-	dev->idev = idev;
+	rc = vfio_device_bind(dev, ctx, id);
+	if (rc)
+		return fail_bind(file, caller, rc);
 	rc = vfio_device_start(dev);
 	if (!rc)
 		return 0;
-	dev->idev = NULL;
-	iommufd_device_unbind(idev);
+	vfio_device_unbind(dev);
 	return vfio_fail(caller, rc, "VFIO_DEVICE_BIND_IOMMUFD: %s cannot start", dev->place.bdf);
 }
 
@@ -117,13 +131,8 @@ static void unbind_owned(struct vfio_file *file)
 	struct vfio_device *dev = file->dev;
 
 	vfio_device_stop(dev);
-	pthread_mutex_lock(&dev->attach);
-	if (dev->attached)
-		iommufd_device_detach(dev->idev, 0);
-	dev->attached = false;
-	pthread_mutex_unlock(&dev->attach);
-	iommufd_device_unbind(dev->idev);
-	dev->idev = NULL;
+	vfio_device_detach(dev);
+	vfio_device_unbind(dev);
 	release(file);
 }
 
@@ -176,6 +185,11 @@ long vfio_ioctl_bind(struct vfio_file *file, struct swiommu_caller *caller, uint
 				 "VFIO_DEVICE_BIND_IOMMUFD: iommufd %d, flags 0x%x: must be 0 or "
 				 "more, and bit 0 only",
 				 bind.iommufd, bind.flags);
+	if (file->group)
+		return vfio_fail(caller, -EINVAL,
+				 "VFIO_DEVICE_BIND_IOMMUFD: this device file was opened through "
+				 "the group of %s, which needs no BIND",
+				 file->dev->place.bdf);
 	rc = bind_prepare(file, caller, &bind, &ctx);
 	if (rc)
 		return rc;
@@ -225,13 +239,55 @@ static long check_pasid(struct vfio_file *file, struct swiommu_caller *caller, u
 }
 
 /* dev->attach held: the engine keeps its words until the next attach of the device. */
-static void fail_attach_locked(struct vfio_file *file, struct swiommu_caller *caller, long rc,
+static void fail_attach_locked(struct vfio_device *dev, struct swiommu_caller *caller, long rc,
 			       uint32_t pt_id)
 {
-	const char *why = swiommu_device_reason(file->dev->idev);
+	const char *why = swiommu_device_reason(dev->idev);
 
-	vfio_fail(caller, rc, "VFIO_DEVICE_ATTACH_IOMMUFD_PT: %s to %u: %s", file->dev->place.bdf,
-		  pt_id, *why ? why : "not possible");
+	vfio_fail(caller, rc, "attaching %s to %u: %s", dev->place.bdf, pt_id,
+		  *why ? why : "not possible");
+}
+
+static long attach_locked(struct vfio_device *dev, uint32_t *pt_id, struct swiommu_caller *caller)
+{
+	long rc;
+
+	if (dev->attached)
+		rc = iommufd_device_replace(dev->idev, 0, pt_id);
+	else
+		rc = iommufd_device_attach(dev->idev, 0, pt_id);
+	if (rc) {
+		fail_attach_locked(dev, caller, rc, *pt_id);
+		return rc;
+	}
+	dev->attached = true;
+	dev->attach_count++;
+	return 0;
+}
+
+long vfio_device_attach(struct vfio_device *dev, uint32_t *pt_id, struct swiommu_caller *caller)
+{
+	long rc;
+
+	pthread_mutex_lock(&dev->attach);
+	rc = attach_locked(dev, pt_id, caller);
+	pthread_mutex_unlock(&dev->attach);
+	return rc;
+}
+
+static void detach_locked(struct vfio_device *dev)
+{
+	if (dev->attached)
+		iommufd_device_detach(dev->idev, 0);
+	dev->attached = false;
+	dev->attach_count++;
+}
+
+void vfio_device_detach(struct vfio_device *dev)
+{
+	pthread_mutex_lock(&dev->attach);
+	detach_locked(dev);
+	pthread_mutex_unlock(&dev->attach);
 }
 
 long vfio_ioctl_attach(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg)
@@ -250,16 +306,7 @@ long vfio_ioctl_attach(struct vfio_file *file, struct swiommu_caller *caller, ui
 		return rc;
 	pt_id = head[2];
 	pthread_mutex_lock(&dev->attach);
-	if (dev->attached)
-		rc = iommufd_device_replace(dev->idev, 0, &pt_id);
-	else
-		rc = iommufd_device_attach(dev->idev, 0, &pt_id);
-	if (rc) {
-		fail_attach_locked(file, caller, rc, pt_id);
-	} else {
-		dev->attached = true;
-		dev->attach_count++;
-	}
+	rc = attach_locked(dev, &pt_id, caller);
 	mine = dev->attach_count;
 	pthread_mutex_unlock(&dev->attach);
 	if (rc)
@@ -270,11 +317,8 @@ long vfio_ioctl_attach(struct vfio_file *file, struct swiommu_caller *caller, ui
 	if (!rc)
 		return 0;
 	pthread_mutex_lock(&dev->attach);
-	if (dev->attach_count == mine) {
-		iommufd_device_detach(dev->idev, 0);
-		dev->attached = false;
-		dev->attach_count++;
-	}
+	if (dev->attach_count == mine)
+		detach_locked(dev);
 	pthread_mutex_unlock(&dev->attach);
 	return rc;
 }
@@ -282,7 +326,6 @@ long vfio_ioctl_attach(struct vfio_file *file, struct swiommu_caller *caller, ui
 long vfio_ioctl_detach(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg)
 {
 	static const char what[] = "VFIO_DEVICE_DETACH_IOMMUFD_PT";
-	struct vfio_device *dev = file->dev;
 	uint32_t head[2]; /* argsz, flags */
 	long rc;
 
@@ -291,11 +334,6 @@ long vfio_ioctl_detach(struct vfio_file *file, struct swiommu_caller *caller, ui
 		rc = check_pasid(file, caller, head[0], head[1], 8, 12, what);
 	if (rc)
 		return rc;
-	pthread_mutex_lock(&dev->attach);
-	if (dev->attached)
-		iommufd_device_detach(dev->idev, 0);
-	dev->attached = false;
-	dev->attach_count++;
-	pthread_mutex_unlock(&dev->attach);
+	vfio_device_detach(file->dev);
 	return 0;
 }

@@ -135,7 +135,8 @@ ssize_t vfio_file_pwrite(struct vfio_file *file, struct swiommu_caller *caller, 
  */
 int vfio_file_mmap(struct vfio_file *file, struct swiommu_caller *caller, uint64_t length, int prot,
 		   int flags, uint64_t offset);
-/* Whether BIND_IOMMUFD has succeeded on it. */
+struct vfio_device *vfio_file_device(const struct vfio_file *file);
+/* Whether BIND_IOMMUFD has succeeded on it, or a group has given it. */
 bool vfio_file_is_bound(struct vfio_file *file);
 
 #endif

@@ -5,7 +5,7 @@
  * Calls on a file run concurrently; close comes last, so a call may use the device's bound state
  * without a lock once it has seen file->bound. Before BIND has succeeded everything else is EINVAL.
  */
-#include "vfio/internal.h"
+#include "vfio/group_internal.h"
 
 #include "base/alloc.h"
 
@@ -56,8 +56,16 @@ void vfio_file_close(struct vfio_file *file)
 {
 	if (!file)
 		return;
-	vfio_unbind(file);
+	if (file->group)
+		vfio_group_close_device(file);
+	else
+		vfio_unbind(file);
 	swi_free(file);
+}
+
+struct vfio_device *vfio_file_device(const struct vfio_file *file)
+{
+	return file->dev;
 }
 
 bool vfio_file_is_bound(struct vfio_file *file)
@@ -93,6 +101,7 @@ static const struct {
 	{VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, vfio_ioctl_hot_reset_info},
 	{VFIO_DEVICE_PCI_HOT_RESET, vfio_ioctl_hot_reset},
 	{VFIO_DEVICE_FEATURE, vfio_ioctl_feature},
+	/* From here on only of an open of the cdev. */
 	{VFIO_DEVICE_ATTACH_IOMMUFD_PT, vfio_ioctl_attach},
 	{VFIO_DEVICE_DETACH_IOMMUFD_PT, vfio_ioctl_detach},
 };
@@ -106,7 +115,7 @@ long vfio_file_ioctl(struct vfio_file *file, struct swiommu_caller *caller, unsi
 	if (!vfio_file_is_bound(file))
 		return vfio_fail(caller, -EINVAL, "ioctl 0x%x before VFIO_DEVICE_BIND_IOMMUFD",
 				 cmd);
-	for (unsigned int i = 0; i < ARRAY_SIZE(ioctls); i++)
+	for (unsigned int i = 0; i < ARRAY_SIZE(ioctls) - (file->group ? 2 : 0); i++)
 		if (ioctls[i].cmd == cmd)
 			return ioctls[i].handler(file, caller, arg);
 	return vfio_fail(caller, -ENOTTY, "ioctl 0x%x is not one of a VFIO PCI device", cmd);

@@ -19,6 +19,7 @@
  */
 
 #include "base/base.h"
+#include "base/list.h"
 #include "base/log.h"
 #include "mem/guard.h"
 #include "vfio/device.h"
@@ -101,6 +102,8 @@ struct vfio_irqs {
 };
 
 struct vfio_file;
+struct vfio_group;
+struct vfio_group_file;
 
 struct vfio_device {
 	const struct vfio_model *model;
@@ -131,7 +134,13 @@ struct vfio_device {
 	struct vfio_file *owner; /* bound, or in the middle of bind */
 	unsigned int group_users;
 
-	/* From bind to close; written by the owner only. */
+	struct vfio_group *vgroup; /* NULL: it can only be opened as a cdev; constant */
+	struct list in_group;	   /* in vgroup->devices; constant */
+	/* Device files that the group has given, and whether the first one bound the device; group's lock. */
+	unsigned int group_opens;
+	bool group_bound;
+
+	/* From bind to close; written by who has the device: the owner, or its group or container. */
 	struct iommufd_device *idev;
 
 	pthread_mutex_t attach;
@@ -148,6 +157,7 @@ struct vfio_device {
 struct vfio_file {
 	struct vfio_device *dev;
 	_Atomic bool bound;
+	struct vfio_group_file *group; /* that gave it, counted; NULL: an open of the cdev */
 };
 
 /* Stores the reason of a failed call in the caller and returns `err`. */
@@ -208,6 +218,21 @@ long vfio_ioctl_bind(struct vfio_file *file, struct swiommu_caller *caller, uint
 long vfio_ioctl_attach(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg);
 long vfio_ioctl_detach(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg);
 void vfio_unbind(struct vfio_file *file);
+/*
+ * What BIND, ATTACH and their ends do to the device itself; the caller has it to himself. Bind does not
+ * say why it failed; attach does, and replaces.
+ */
+long vfio_device_bind(struct vfio_device *dev, struct iommufd_ctx *ctx, uint32_t *id);
+void vfio_device_unbind(struct vfio_device *dev);
+long vfio_device_attach(struct vfio_device *dev, uint32_t *pt_id, struct swiommu_caller *caller);
+void vfio_device_detach(struct vfio_device *dev);
+
+/* token.c */
+/* "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx" of `len` characters. False: not one. */
+bool vfio_parse_uuid(const char *text, size_t len, uint8_t uuid[16]);
+/* Whether who opens the device knows its token (NULL: gave none). 0, -EINVAL, -EACCES. */
+long vfio_check_token(const struct vfio_device *dev, struct swiommu_caller *caller,
+		      const uint8_t *token, const char *what);
 
 /* irq.c */
 int vfio_irqs_init(struct vfio_device *dev);

@@ -193,7 +193,7 @@ static uint64_t reg_read(struct engine *e, uint64_t at, size_t size)
 	return value;
 }
 
-void engine_start(struct engine *e)
+void engine_prepare(struct engine *e)
 {
 	e->bar = region_offset(e->fd, VFIO_PCI_BAR0_REGION_INDEX);
 	e->config = region_offset(e->fd, VFIO_PCI_CONFIG_REGION_INDEX);
@@ -201,6 +201,11 @@ void engine_start(struct engine *e)
 	/* Shared, so that a child may use the engine too. */
 	e->desc = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	CHECK(e->desc != MAP_FAILED);
+}
+
+void engine_start(struct engine *e)
+{
+	engine_prepare(e);
 	e->iova = ioas_map(e->iommufd, e->ioas, e->desc, PAGE);
 }
 
@@ -313,7 +318,7 @@ _Noreturn void exec_scene(const char *scene, const char *arg1, const char *arg2,
 const struct scene *find_scene(const char *name)
 {
 	static const struct scene *const tables[] = {file_scenes, process_scenes, hostile_scenes,
-						     stress_scenes, tree_scenes};
+						     stress_scenes, tree_scenes,    group_scenes};
 
 	for (size_t i = 0; i < ARRAY_SIZE(tables); i++)
 		for (const struct scene *s = tables[i]; s->name; s++)

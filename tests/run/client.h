@@ -28,7 +28,7 @@ struct scene {
 	int (*run)(int argc, char **argv); /* arguments after the name */
 };
 extern const struct scene file_scenes[], process_scenes[], hostile_scenes[], stress_scenes[],
-	tree_scenes[];
+	tree_scenes[], group_scenes[];
 const struct scene *find_scene(const char *name);
 
 /* Ends the process, from any thread, if the condition does not hold. */
@@ -74,6 +74,8 @@ void engine_open(struct engine *e);
 /* Makes ready an engine of which iommufd, fd and ioas are known, with a descriptor page of this
  * process. */
 void engine_start(struct engine *e);
+/* The same for who maps e->desc to e->iova himself: of the engine only fd is known. */
+void engine_prepare(struct engine *e);
 void engine_close(struct engine *e);
 /* Has the device copy. 0, or its error register if it halted. */
 uint32_t engine_copy(struct engine *e, uint64_t to, uint64_t from, uint32_t len);

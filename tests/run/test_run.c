@@ -71,6 +71,12 @@ static const struct scene_test scene_tests[] = {
 	{"files are closed during calls", "./client", {"file_closes"}},
 	{"descriptors are swapped during calls", "./client", {"table_swaps"}},
 	{"locks are set and removed", "./client", {"lock_games"}},
+	{"a group in a container", "./client", {"group_copies"}},
+	{"a group of a static program in a container", "./client-static", {"group_copies"}},
+	{"a group in an iommufd", "./client", {"group_iommufd"}},
+	{"a group and its cdev exclude each other", "./client", {"group_excludes"}},
+	{"the last close of a group releases, wherever it is", "./client", {"group_last_close"}},
+	{"a group by other names", "./client", {"group_names"}},
 	{"fifty processes are killed at random", "./client", {"storm"}},
 };
 

@@ -38,9 +38,12 @@ struct region {
 };
 
 struct swiommu_regions {
+	pthread_mutex_t
+		settling; /* outside of `lock`; held until what was mapped no more has been let go */
 	pthread_mutex_t lock;
 	struct list regions; /* lock */
-	_Atomic unsigned int nr_held;
+	_Atomic unsigned int
+		nr_held; /* regions that hold their vIOMMU, or are about to let it go */
 	int fd;
 	dev_t dev;
 	ino_t ino;
@@ -73,6 +76,7 @@ int swiommu_regions_create(int fd, struct swiommu_regions **out)
 	}
 	r->dev = st.st_dev;
 	r->ino = st.st_ino;
+	pthread_mutex_init(&r->settling, NULL);
 	pthread_mutex_init(&r->lock, NULL);
 	list_init(&r->regions);
 	*out = r;
@@ -85,6 +89,7 @@ void swiommu_regions_destroy(struct swiommu_regions *r)
 		return;
 	close(r->fd);
 	pthread_mutex_destroy(&r->lock);
+	pthread_mutex_destroy(&r->settling);
 	swi_free(r);
 }
 
@@ -263,15 +268,14 @@ static bool maps_region(const struct swiommu_regions *r, const struct region *re
 	return offset < region->offset + region->length && offset + (end - start) > region->offset;
 }
 
-static bool process_maps(const struct swiommu_regions *r, const struct region *region,
-			 const char *pid)
+static bool process_maps(const struct swiommu_regions *r, const struct region *region, int pid)
 {
+	bool found = false, self = pid == getpid();
 	char path[48], *line = NULL;
-	bool found = false, self = atoi(pid) == getpid();
 	size_t size = 0;
 	FILE *maps;
 
-	snprintf(path, sizeof(path), "/proc/%.16s/maps", pid);
+	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
 	maps = fopen(path, "re");
 	if (!maps)
 		return false;
@@ -282,18 +286,79 @@ static bool process_maps(const struct swiommu_regions *r, const struct region *r
 	return found;
 }
 
+/* Processes by number, ascending. */
+struct pids {
+	int *pid;
+	size_t n, room;
+};
+
+static int add_pid(struct pids *pids, int pid)
+{
+	size_t room = pids->room ? 2 * pids->room : 256;
+	int *grown = pids->pid;
+
+	if (pids->n == pids->room) {
+		grown = swi_realloc(pids->pid, room * sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		pids->pid = grown;
+		pids->room = room;
+	}
+	pids->pid[pids->n++] = pid;
+	return 0;
+}
+
+static int compare_pids(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+static int list_pids(struct pids *pids)
+{
+	DIR *proc = opendir("/proc");
+	struct dirent *d;
+	int rc = 0;
+
+	pids->n = 0;
+	if (!proc)
+		return -errno;
+	while (!rc && (d = readdir(proc)))
+		if (isdigit((unsigned char)d->d_name[0]))
+			rc = add_pid(pids, atoi(d->d_name));
+	closedir(proc);
+	if (!rc && pids->n)
+		qsort(pids->pid, pids->n, sizeof(*pids->pid), compare_pids);
+	return rc;
+}
+
+/*
+ * A process that does not map the region will not either, for nobody gets leave to map it while we look; but one that
+ * does may fork, and unmap it before we come to it. So all who have appeared meanwhile are looked at, until nobody
+ * has. Who cannot look must not free what may be in use.
+ */
 static bool anybody_maps(const struct swiommu_regions *r, const struct region *region)
 {
-	bool found = false;
-	struct dirent *d;
-	DIR *proc = opendir("/proc");
+	unsigned int fail_nth = swi_alloc_fail_nth(0), last = 0;
+	struct pids seen[2] = {{0}};
+	bool found = false, fresh = true;
 
-	/* Who cannot look must not free what may be in use. */
-	if (!proc)
-		return true;
-	while (!found && (d = readdir(proc)))
-		found = isdigit((unsigned char)d->d_name[0]) && process_maps(r, region, d->d_name);
-	closedir(proc);
+	while (fresh && !found) {
+		struct pids *old = &seen[last], *new = &seen[!last];
+
+		fresh = false;
+		found = list_pids(new) != 0;
+		for (size_t i = 0; i < new->n && !found; i++) {
+			if (old->n && bsearch(&new->pid[i], old->pid, old->n, sizeof(*old->pid),
+					      compare_pids))
+				continue;
+			fresh = true;
+			found = process_maps(r, region, new->pid[i]);
+		}
+		last = !last;
+	}
+	swi_free(seen[0].pid);
+	swi_free(seen[1].pid);
+	swi_alloc_fail_nth(fail_nth);
 	return found;
 }
 
@@ -316,7 +381,6 @@ static struct viommu *release_one(struct swiommu_regions *r)
 		if (anybody_maps(r, region))
 			continue;
 		region->held = false;
-		r->nr_held--;
 		viommu = region->viommu;
 		break;
 	}
@@ -329,9 +393,14 @@ void swiommu_regions_settle(struct swiommu_regions *r)
 	struct iommufd_ctx *ctx;
 	struct viommu *viommu;
 
-	while (r && r->nr_held && (viommu = release_one(r))) {
+	if (!r || !r->nr_held)
+		return;
+	pthread_mutex_lock(&r->settling);
+	while ((viommu = release_one(r))) {
 		ctx = viommu->obj.ctx;
 		obj_unhold(&viommu->obj);
 		iommufd_ctx_put(ctx);
+		r->nr_held--;
 	}
+	pthread_mutex_unlock(&r->settling);
 }

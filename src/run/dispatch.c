@@ -10,6 +10,7 @@
 #include "run/dispatch.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/vfio.h>
 #include <stdio.h>
 #include <string.h>
@@ -180,6 +181,21 @@ static long on_event_file(struct task *t, struct swiommu_file *file, bool write,
 	return done ? done : rc;
 }
 
+/* The file that the engine gave out as this descriptor of the task's, and a copy of that; false: it is none. */
+static bool get_given(struct session *s, struct task *t, int number, struct swiommu_file **file,
+		      int *copy)
+{
+	if (!swiommu_files_any(s->given))
+		return false;
+	*copy = task_dup_fd(t, number);
+	if (*copy < 0)
+		return false;
+	if (!swiommu_files_find(s->given, *copy, NULL, file))
+		return true;
+	close(*copy);
+	return false;
+}
+
 /* read and write without a position: for files that the engine gave out; others are let through. */
 static long on_stream(struct session *s, struct task *t, const struct seccomp_data *data)
 {
@@ -188,21 +204,45 @@ static long on_stream(struct session *s, struct task *t, const struct seccomp_da
 	long rc;
 	int fd;
 
-	if (!swiommu_files_any(s->given))
+	if (!get_given(s, t, data->args[0], &file, &fd))
 		return CONTINUE;
-	fd = task_dup_fd(t, data->args[0]);
-	if (fd < 0)
-		return CONTINUE;
-	rc = swiommu_files_find(s->given, fd, NULL, &file);
 	close(fd);
-	if (rc)
-		return CONTINUE;
 	testabi_begin(s->testabi, t->tid);
 	rc = on_event_file(t, file, write, data->nr == SYS_readv || data->nr == SYS_writev,
 			   data->args);
 	testabi_end(s->testabi, t->tid);
 	swiommu_file_put(file);
 	return rc;
+}
+
+/*
+ * Calls about a descriptor itself. A copy of an event file goes where its reads are trapped too, if there is room; and
+ * event files are open for both directions, whatever the pipe behind them is.
+ */
+static long on_number(struct session *s, struct task *t, const struct seccomp_data *data)
+{
+	unsigned int cmd = data->nr == SYS_dup ? F_DUPFD : data->args[1];
+	int from = data->nr == SYS_dup ? 0 : (int)data->args[2];
+	struct swiommu_file *file;
+	long rc = CONTINUE;
+	int fd, number;
+
+	if (!get_given(s, t, data->args[0], &file, &fd))
+		return CONTINUE;
+	if (!file->ops->read)
+		rc = CONTINUE;
+	else if (cmd == F_GETFL)
+		rc = (fcntl(fd, F_GETFL) & (O_APPEND | O_ASYNC | O_NONBLOCK)) | O_RDWR;
+	else if (from >= 0 && !task_add_trapped_fd(t, fd, from, cmd == F_DUPFD_CLOEXEC, &number))
+		rc = number;
+	close(fd);
+	swiommu_file_put(file);
+	return rc;
+}
+
+static bool is_number_call(int nr)
+{
+	return nr == SYS_dup || nr == SYS_fcntl;
 }
 
 static bool is_stream_call(int nr)
@@ -266,6 +306,8 @@ static long serve(struct session *s, struct task *t, struct call *call,
 	}
 	if (is_stream_call(data->nr))
 		return on_stream(s, t, data);
+	if (is_number_call(data->nr))
+		return on_number(s, t, data);
 	fd = task_dup_fd(t, number);
 	/* Said here: when the kernel looks, another thread may have put one of our files in its place. */
 	if (fd == -EBADF && !position_first(data))

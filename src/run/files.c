@@ -623,6 +623,9 @@ static void *sweeper(void *arg)
 			again--;
 		}
 		sweep(f, false);
+		/* Whatever a program mapped may have gone with it, and keep the memory of its contexts. */
+		if (again && f->session->mocks)
+			swiommu_regions_settle(f->session->regions);
 	}
 }
 

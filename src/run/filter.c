@@ -10,6 +10,8 @@
  *   read,      descriptors from FILTER_EVENT_FDS on, where the files are put that the engine gives out (fault
  *   write,     queues): their reads and writes are ours. A program that moves one to a lower number
  *              can poll it there, but not read it. With --test-abi all are trapped
+ *   dup,       of those descriptors, so that the copy is among them as well; F_GETFL because their access mode
+ *   fcntl      is not what the kernel knows
  *   open,      only with --test-abi, some of whose files exist only while they are open; then
  *   openat     also pread and pwrite at position 0. With VFIO groups, which can be open once only: opens for
  *              reading and writing of what exists
@@ -90,6 +92,27 @@ static int add_stream_rules(scmp_filter_ctx ctx, bool all)
 			rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, calls[i], 1,
 					      SCMP_A0_32(SCMP_CMP_GE, FILTER_EVENT_FDS, 0));
 	}
+	return rc;
+}
+
+static int add_number_rules(scmp_filter_ctx ctx, bool all)
+{
+	static const int commands[] = {F_DUPFD, F_DUPFD_CLOEXEC};
+	int rc;
+
+	if (all)
+		return seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(fcntl), 1,
+					SCMP_A1_32(SCMP_CMP_EQ, F_GETFL, 0));
+	rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(dup), 1,
+			      SCMP_A0_32(SCMP_CMP_GE, FILTER_EVENT_FDS, 0));
+	if (!rc)
+		rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(fcntl), 2,
+				      SCMP_A0_32(SCMP_CMP_GE, FILTER_EVENT_FDS, 0),
+				      SCMP_A1_32(SCMP_CMP_EQ, F_GETFL, 0));
+	for (size_t i = 0; !rc && i < ARRAY_SIZE(commands); i++)
+		rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(fcntl), 2,
+				      SCMP_A0_32(SCMP_CMP_GE, FILTER_EVENT_FDS, 0),
+				      SCMP_A1_32(SCMP_CMP_EQ, commands[i], 0));
 	return rc;
 }
 
@@ -193,6 +216,8 @@ int run_filter_build(const struct run_filter_options *opt, struct run_filter *ou
 		rc = add_mmap_rules(ctx, opt->opens);
 	if (!rc)
 		rc = add_stream_rules(ctx, opt->opens);
+	if (!rc)
+		rc = add_number_rules(ctx, opt->opens);
 	if (!rc)
 		rc = add_stat_rules(ctx, opt->stat_paths);
 	if (!rc && (opt->opens || opt->groups))

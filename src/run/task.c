@@ -240,26 +240,24 @@ static bool number_is_free(pid_t tid, int number)
 	return access(path, F_OK) && errno == ENOENT;
 }
 
-/*
- * A number where reads and writes are trapped, if one is free. Another thread could take the same one in this moment only by
- * asking for it. False: no matter; then the file can be polled, but not read.
- */
-static bool install_trapped(struct task *t, struct seccomp_notif_addfd *add, int *out)
+/* Another thread could take the same number in this moment only by asking for it. */
+int task_add_trapped_fd(struct task *t, int fd, int from, bool cloexec, int *out_fd)
 {
-	int i;
+	struct seccomp_notif_addfd add = {
+		.id = t->notif_id,
+		.flags = SECCOMP_ADDFD_FLAG_SETFD,
+		.srcfd = fd,
+		.newfd_flags = cloexec ? O_CLOEXEC : 0,
+	};
+	int i = SWI_MAX(from, FILTER_EVENT_FDS);
 
-	if (t->session->testabi)
-		return false;
-	for (i = FILTER_EVENT_FDS; i < FILTER_EVENT_FDS_END && !number_is_free(t->tid, i); i++)
-		;
-	if (i == FILTER_EVENT_FDS_END)
-		return false;
-	add->flags = SECCOMP_ADDFD_FLAG_SETFD;
-	add->newfd = i;
-	*out = ioctl(t->session->listener, SECCOMP_IOCTL_NOTIF_ADDFD, add);
-	add->flags = 0;
-	add->newfd = 0;
-	return *out >= 0;
+	while (i < FILTER_EVENT_FDS_END && !number_is_free(t->tid, i))
+		i++;
+	if (i >= FILTER_EVENT_FDS_END)
+		return -EMFILE;
+	add.newfd = i;
+	*out_fd = ioctl(t->session->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add);
+	return *out_fd < 0 ? -EMFILE : 0;
 }
 
 static int task_install_fd(struct swiommu_caller *c, int fd, int flags, int *out_fd)
@@ -270,9 +268,12 @@ static int task_install_fd(struct swiommu_caller *c, int fd, int flags, int *out
 		.srcfd = fd,
 		.newfd_flags = flags & O_CLOEXEC,
 	};
-	int number;
+	int number = -1;
 
-	if (!(flags & SWIOMMU_FD_EVENTS && install_trapped(t, &add, &number)))
+	/* If none is free, no matter: then it can be polled, but not read. With --test-abi any will do. */
+	if (flags & SWIOMMU_FD_EVENTS && !t->session->testabi)
+		task_add_trapped_fd(t, fd, 0, flags & O_CLOEXEC, &number);
+	if (number < 0)
 		number = ioctl(t->session->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add);
 	if (number < 0)
 		return errno == ENOENT || errno == EINPROGRESS ? -ESRCH : -errno;

@@ -53,5 +53,10 @@ bool task_valid(struct task *t);
  * the open file lives. -EBADF (also for O_PATH), -ESRCH.
  */
 int task_dup_fd(struct task *t, int fd);
+/*
+ * Gives the thread one more descriptor of `fd` (ours), at a number from `from` on where reads and writes are trapped.
+ * -EMFILE: none of those is free.
+ */
+int task_add_trapped_fd(struct task *t, int fd, int from, bool cloexec, int *out_fd);
 
 #endif

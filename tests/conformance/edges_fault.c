@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* devices.md 9, rows 100 to 109: fault queues. */
+#include <fcntl.h>
 #include <poll.h>
 
 #include "edges.h"
@@ -10,6 +11,9 @@ typedef struct iommu_hwpt_page_response resp;
 
 #define RD(fd, buf, len) c->fe->read(c, fd, buf, len)
 #define WR(fd, buf, len) c->fe->write(c, fd, buf, len)
+
+/* O_LARGEFILE as the kernel has it: libc calls it 0 where files are always large. */
+#define KERNEL_LARGEFILE 0100000
 
 struct scene {
 	struct edge e;
@@ -143,6 +147,57 @@ static void poll_empty(struct ctx *c)
 	p.fd = queue_new(c, &id);
 	CHECK_EQ(poll(&p, 1, 0), 1);
 	CHECK_EQ(p.revents, POLLOUT);
+}
+
+/* 4.1: what the descriptor of a queue is; needs no device. */
+static void queue_descriptor(struct ctx *c)
+{
+	char buf[80];
+	uint32_t id;
+	int fd = queue_new(c, &id);
+
+	CHECK_EQ(fcntl(fd, F_GETFD), FD_CLOEXEC);
+	CHECK_EQ(fcntl(fd, F_GETFL), O_RDWR | (suite.fe == &fe_lib ? KERNEL_LARGEFILE : 0));
+	CHECK_EQ(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+	CHECK_EQ(fcntl(fd, F_GETFL) & (O_ACCMODE | O_NONBLOCK), O_RDWR | O_NONBLOCK);
+	CHECK_RC(lseek(fd, 0, SEEK_CUR) < 0 ? -errno : 0, -ESPIPE);
+	CHECK_RC(pread(fd, buf, 40, 0) < 0 ? -errno : 0, -ESPIPE);
+	CHECK_RC(RD(fd, buf, 40), 0);
+}
+
+/* Copies read and write as the first one does, and are files of their own number. */
+static void queue_copies(struct ctx *c)
+{
+	int copies[4];
+	resp r = {0};
+	char buf[80];
+	uint32_t id;
+	int fd = queue_new(c, &id);
+
+	copies[0] = dup(fd);
+	copies[1] = fcntl(fd, F_DUPFD, 3);
+	copies[2] = fcntl(copies[0], F_DUPFD_CLOEXEC, fd);
+	copies[3] = dup3(fd, fd + 20, O_CLOEXEC);
+	CHECK_EQ(fcntl(copies[0], F_GETFD), 0);
+	CHECK_EQ(fcntl(copies[1], F_GETFD), 0);
+	CHECK_EQ(fcntl(copies[2], F_GETFD), FD_CLOEXEC);
+	CHECK(copies[2] > fd);
+	for (int i = 0; i < 4; i++) {
+		CHECK(copies[i] >= 0 && copies[i] != fd);
+		for (int k = 0; k < i; k++)
+			CHECK(copies[k] != copies[i]);
+		CHECK_RC(RD(copies[i], buf, 40), 0);
+		CHECK_RC(RD(copies[i], buf, 41), -ESPIPE);
+		CHECK_RC(WR(copies[i], &r, 7), -ESPIPE);
+		CHECK_RC(WR(copies[i], &r, 8), -EINVAL);
+	}
+	close(fd);
+	for (int i = 0; i < 3; i++)
+		close(copies[i]);
+	CHECK_RC(destroy(c, id), -EBUSY);
+	close(copies[3]);
+	CHECK_RC(destroy(c, id), 0);
+	CHECK_RC(fcntl(copies[3], F_GETFD) < 0 ? -errno : 0, -EBADF);
 }
 
 /* ---- groups of several requests, which only a driver of our own can report ------------------------------ */
@@ -285,6 +340,8 @@ static const struct row rows[] = {
 	{"d9.105", "the second answer is bad", write_half, NULL},
 	{"d9.106", "what keeps a fault queue", queue_in_use, NULL},
 	{"d9.107", "poll of a fault queue", poll_empty, NULL},
+	{"d4.1", "the descriptor of a fault queue", queue_descriptor, NULL},
+	{"d4.1-dup", "copies of the descriptor of a fault queue", queue_copies, NULL},
 	{"d9.108", "groups are read as a whole", read_large_group, NULL},
 	{"d9.109", "detaching answers", detach_answers, NULL},
 	{"d9.109-fd", "detaching empties the queue", detach_forgets, NULL},

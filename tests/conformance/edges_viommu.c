@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 /* devices.md 9, rows 110 to 145: vIOMMUs, vDEVICEs, event queues, HW queues, regions. */
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
 #include "edges.h"
+#include "fe_lib.h"
 
 /* A device, a nesting parent, and a vIOMMU on it. */
 struct scene {
@@ -374,6 +377,24 @@ static void write_events(struct ctx *c)
 	CHECK_RC(c->fe->write(c, fd, "12345678", 8), -EINVAL);
 }
 
+/* 5.5: open for both directions, but never to be polled for output. */
+static void events_descriptor(struct ctx *c)
+{
+	struct pollfd p = {.events = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM};
+	struct scene s;
+
+	p.fd = events_init(c, &s, 1);
+	CHECK_EQ(fcntl(p.fd, F_GETFD), FD_CLOEXEC);
+	if (suite.fe != &fe_lib)
+		CHECK_EQ(fcntl(p.fd, F_GETFL), O_RDWR);
+	CHECK_EQ(poll(&p, 1, 0), 0);
+	trigger(&s, 1);
+	CHECK_EQ(poll(&p, 1, 0), 1);
+	CHECK_EQ(p.revents, POLLIN | POLLRDNORM);
+	check_event(c, p.fd, 0);
+	CHECK_EQ(poll(&p, 1, 0), 0);
+}
+
 /* What the driver hears is what the test ABI answers. */
 static void report_to_full(struct ctx *c)
 {
@@ -601,6 +622,49 @@ static void mapped_by_child(struct ctx *c)
 	CHECK_RC(destroy(c, s.viommu), 0);
 }
 
+/* The mapping keeps the context, and with it what that has pinned; the last one to go takes it along. */
+static void region_keeps_context(struct ctx *c)
+{
+	struct ctx *other = ctx_open();
+	char *p = NULL, *v = memory(1);
+	struct scene s;
+
+	need_fd(c);
+	scene_init(other, &s);
+	CHECK_RC(map_at(other, s.e.io, B, (uintptr_t)v, PAGE), 0);
+	if (other->fe->mmap(other, 2 * PAGE, RW_PROT, MAP_SHARED, s.data.out_mmap_offset, &p))
+		give_up("mmap of the region");
+	ctx_close(other);
+	p[0] = 77;
+	CHECK_EQ(p[0], 77);
+	CHECK_RC(check_refs(c, v, PAGE, 1), 0);
+	munmap(p + PAGE, PAGE);
+	CHECK_RC(check_refs(c, v, PAGE, 1), 0);
+	munmap(p, PAGE);
+	CHECK_RC(check_refs(c, v, PAGE, 0), 0);
+}
+
+/* Protection can change, and a mapping can move or be unmapped in parts; it counts until nothing is left. */
+static void region_moves(struct ctx *c)
+{
+	struct scene s;
+	char *p = NULL, *q;
+
+	scene_init(c, &s);
+	if (c->fe->mmap(c, 2 * PAGE, RW_PROT, MAP_SHARED, s.data.out_mmap_offset, &p))
+		give_up("mmap of the region");
+	p[PAGE] = 3;
+	CHECK_EQ(mprotect(p, PAGE, PROT_NONE), 0);
+	q = mremap(p + PAGE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, memory(1));
+	CHECK(q != MAP_FAILED);
+	CHECK_EQ(*q, 3);
+	CHECK_RC(destroy(c, s.viommu), -EBUSY);
+	munmap(p, PAGE);
+	CHECK_RC(destroy(c, s.viommu), -EBUSY);
+	munmap(q, PAGE);
+	CHECK_RC(destroy(c, s.viommu), 0);
+}
+
 static void two_regions(struct ctx *c)
 {
 	struct test_viommu_data data = {0};
@@ -637,6 +701,7 @@ static const struct row rows[] = {
 	{"d9.128", "no room for the marker", marker_does_not_fit, NULL},
 	{"d9.129", "events to nowhere", read_to_nowhere, NULL},
 	{"d9.130", "write to an event queue", write_events, NULL},
+	{"d5.5", "the descriptor of an event queue", events_descriptor, NULL},
 	{"d9.131", "a report to a full queue", report_to_full, NULL},
 	{"d9.132", "events outlive the context's descriptor", context_is_closed, NULL},
 	{"d9.133", "HW_QUEUE_ALLOC: the length before the vIOMMU", hw_queue_empty, NULL},
@@ -651,6 +716,8 @@ static const struct row rows[] = {
 	{"d9.142", "mmap beside a region", mmap_elsewhere, NULL},
 	{"d9.143", "mmap of a region, rights", mmap_rights, NULL},
 	{"d9.144", "a region mapped by a child", mapped_by_child, NULL},
+	{"d5.7-close", "a region keeps its context", region_keeps_context, NULL},
+	{"d5.7-move", "a region is moved and cut", region_moves, NULL},
 	{"d9.145", "where regions are", two_regions, NULL},
 };
 ROWS(edges_viommu, rows);

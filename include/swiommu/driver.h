@@ -128,6 +128,8 @@ struct device {
 	bool dirty_tracking;
 	/* PASIDs that it can tag its requests with are below this; 0: it has none. */
 	uint32_t max_pasids;
+	bool pasid_exec;  /* PCI: requests with a PASID can be for instructions */
+	bool pasid_priv;  /* PCI: requests with a PASID can be privileged */
 	bool ats;	  /* PCI: it asks its IOMMU for translations */
 	bool pri;	  /* PCI: it asks for pages that are missing, and can wait for them */
 	void *iommu_priv; /* the driver's; NULL at first */
@@ -148,6 +150,17 @@ struct iommu_domain {
 	const struct iommu_domain_ops *ops;
 	uint32_t flags; /* of a paging domain: IOMMU_HWPT_ALLOC_... that it was made with */
 	bool takes_iopf; /* page requests of what is attached to it have a taker; set by the engine */
+	void *engine;	 /* the engine's */
+};
+
+/* One translation by a nested domain. */
+struct iommu_walk;
+
+/* What iommu_domain_ops.translate finds. */
+struct iommu_translation {
+	uint64_t addr;		/* in the parent: where the input address leads */
+	unsigned int size_lg2;	/* the same holds for the aligned block of 1 << size_lg2 bytes around it */
+	uint32_t perm;		/* IOMMU_FAULT_PERM_READ, _WRITE: what it may be remembered for */
 };
 
 struct iommu_user_data_array;
@@ -165,7 +178,26 @@ struct iommu_domain_ops {
 	int (*cache_invalidate_user)(struct iommu_domain *domain,
 				     struct iommu_user_data_array *array);
 	void (*free)(struct iommu_domain *domain); /* of nested ones */
+	/*
+	 * Of a nested domain: where `iova` leads for a request that wants `perm` (IOMMU_FAULT_PERM_READ or _WRITE; _PRIV beside it:
+	 * a privileged request). Reads the guest's tables with iommu_walk_load(). Answers are remembered until
+	 * iommu_domain_flush(), or an unmap of the parent. From any thread, also at once; must not block but in the functions
+	 * below. -ENOENT: not there, -EPERM: not allowed; these are page requests if the device can make them. -EFAULT: the guest's
+	 * table is broken. NULL: addresses of the domain are those of the parent.
+	 */
+	int (*translate)(struct iommu_domain *domain, struct iommu_walk *walk, uint64_t iova,
+			 uint32_t perm, struct iommu_translation *out);
 };
+
+/*
+ * The word at an address of the parent, a multiple of 8; or made `value` of `old`, if it is that (*done), as a device that sets
+ * accessed and dirty bits does it. Only inside translate(). -EFAULT: not mapped in the parent, or read-only.
+ */
+int iommu_walk_load(struct iommu_walk *walk, uint64_t addr, uint64_t *value);
+int iommu_walk_swap(struct iommu_walk *walk, uint64_t addr, uint64_t old, uint64_t value,
+		    bool *done);
+/* Forgets what was translated by a nested domain. When it returns, no DMA uses that any more. */
+void iommu_domain_flush(struct iommu_domain *domain);
 
 /* ---- what users pass to drivers ----------------------------------------------------------------- */
 

@@ -237,6 +237,8 @@ struct swiommu_dma;
  * goes on, or asks again; else it fails as it would have without asking.
  */
 #define SWIOMMU_DMA_PAGE_REQUESTS 1u
+/* Requests are privileged, which a guest's table tells from others; only with a PASID, of devices with pasid_priv. */
+#define SWIOMMU_DMA_PRIVILEGED 2u
 
 /*
  * DMA without a PASID (0), or tagged with one, which then follows what that PASID is attached to; it need not be attached yet.
@@ -263,7 +265,7 @@ void swiommu_device_unblock_requests(struct iommufd_device *idev);
 /*
  * Move `len` bytes between a buffer of the caller and [iova, iova+len), which may cross any number of mappings.
  * 0, or -ENOENT not mapped, -EPERM mapping without that permission, -ENXIO not attached, -EFAULT the memory
- * behind the mapping is gone, -EOVERFLOW the range passes 2^64, -ECANCELED (swiommu_dma_cancel()). Bytes before the
+ * behind the mapping is gone, or (nested) a guest's table or what it leads to is not in the parent, -EOVERFLOW the range passes 2^64, -ECANCELED (swiommu_dma_cancel()). Bytes before the
  * failing address have moved. Every failure but the last is also told to the context's fault hook. May block when the
  * memory belongs to another process, and with SWIOMMU_DMA_PAGE_REQUESTS until the user answers, the device is detached, or
  * the wait is cancelled.

@@ -27,6 +27,7 @@ int swiommu_open_with(const struct swiommu_options *options, struct iommufd_ctx 
 		swi_free(ctx);
 		return -ENOMEM;
 	}
+	pthread_mutex_init(&ctx->walk_lock, NULL);
 	obj_table_init(&ctx->table);
 	if (options) {
 		ctx->hooks = options->hooks;
@@ -66,6 +67,7 @@ void iommufd_ctx_put(struct iommufd_ctx *ictx)
 		swi_log(&ictx->log, SWI_LOG_ERROR,
 			"%u objects are still claimed at the end of their context", left);
 	obj_table_fini(&ictx->table);
+	pthread_mutex_destroy(&ictx->walk_lock);
 	if (ictx->own_regions)
 		swiommu_regions_destroy(ictx->regions);
 	mem_accounts_put(ictx->accounts);

@@ -18,6 +18,8 @@ struct iommufd_ctx {
 	struct swiommu_test_abi
 		*test_abi;	       /* IOMMU_TEST_CMD is answered; NULL: it is not; immutable */
 	struct mem_accounts *accounts; /* counted; immutable */
+	_Atomic(uint64_t) flushes;     /* of nested domains, so far; see dma_nested.c */
+	pthread_mutex_t walk_lock;     /* a leaf: see iommu_walk_swap() */
 	struct swiommu_regions
 		*regions; /* NULL until needed; then constant. Set under the table's lock */
 	bool own_regions; /* destroyed with the context */

@@ -39,12 +39,26 @@ static int move_in_area(struct iova_area *area, iova_t iova, void *buf, size_t l
 				: backing_read(area->backing, area->offset + at, buf, len);
 }
 
+int dma_find(struct swiommu_dma *dma, const struct hwpt *paging, iova_t iova, unsigned int dir,
+	     struct iova_area **area, size_t *len)
+{
+	iova_t last;
+
+	*area = iova_translate_run(&dma->reader, paging->ioas->map, iova, &last);
+	if (!*area)
+		return -ENOENT;
+	if (!((*area)->prot & dir))
+		return -EPERM;
+	*len = run_length(iova, last, *len);
+	return 0;
+}
+
 /* One step: at most `*len` bytes, the number moved in *len. Does not report. */
 static int step(struct swiommu_dma *dma, iova_t iova, void *buf, size_t *len, unsigned int dir)
 {
 	struct iova_area *area;
+	bool nested = false;
 	struct hwpt *hwpt;
-	iova_t last;
 	int rc;
 
 	iova_read_begin(&dma->reader);
@@ -54,17 +68,21 @@ static int step(struct swiommu_dma *dma, iova_t iova, void *buf, size_t *len, un
 		rc = -ENXIO;
 		goto out;
 	}
-	hwpt = hwpt_paging(hwpt);
-	area = iova_translate_run(&dma->reader, hwpt->ioas->map, iova, &last);
-	if (!area) {
-		rc = -ENOENT;
+	*len = SWI_MIN(*len, STEP_MAX);
+	nested = hwpt_paging(hwpt) != hwpt;
+	if (SWI_UNLIKELY(nested)) {
+		rc = dma_translate_nested(dma, hwpt, &iova, len, dir);
+		if (rc)
+			goto out;
+		hwpt = hwpt_paging(hwpt);
+	}
+	rc = dma_find(dma, hwpt, iova, dir, &area, len);
+	if (SWI_UNLIKELY(rc)) {
+		/* The user of a nested HWPT can do nothing about it. */
+		if (nested && dma->nest.in_parent)
+			rc = -EFAULT;
 		goto out;
 	}
-	if (!(area->prot & dir)) {
-		rc = -EPERM;
-		goto out;
-	}
-	*len = run_length(iova, last, SWI_MIN(*len, STEP_MAX));
 	if (dir == SWI_WRITE && atomic_load(&hwpt->tracking))
 		dirty_mark(area, hwpt, iova, iova + (*len - 1));
 	rc = move_in_area(area, iova, buf, *len, dir);
@@ -72,6 +90,8 @@ static int step(struct swiommu_dma *dma, iova_t iova, void *buf, size_t *len, un
 		rc = -EFAULT;
 out:
 	iova_read_end(&dma->reader);
+	if (SWI_UNLIKELY(rc && !nested))
+		dma->nest.in_parent = false;
 	return rc;
 }
 

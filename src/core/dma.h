@@ -7,6 +7,7 @@
  *
  *   dma.c        moving bytes: translate, check, copy
  *   dma_route.c  handles, and where the DMA of a device with a PASID goes
+ *   dma_nested.c translations that a guest owns
  *   dma_fault.c  what becomes of an access that does not reach memory: page requests, reports
  *
  * A device has a route for its requests without a PASID, and one for each PASID that is attached or has a handle. The
@@ -25,6 +26,25 @@ struct dma_route {
 	struct list dmas; /* struct swiommu_dma.entry; idev->dma_lock */
 };
 
+/* A handle's memory of what a guest's table says: for IOVAs first to last, `iova + delta` is the address in the parent. */
+struct dma_nest_entry {
+	iova_t first, last; /* empty: first > last */
+	uint64_t delta;
+	uint32_t perm;
+};
+
+#define DMA_NEST_ENTRIES 64u
+
+struct dma_nest {
+	/* What the entries are of; a flush of the domain changes the one, an unmap in the parent the other. */
+	uint64_t flushes, generation;
+	struct dma_nest_entry last;
+	struct dma_nest_entry pages[DMA_NEST_ENTRIES]; /* by page of the IOVA */
+	/* Of the last access that failed: it was in the parent, at this address. */
+	bool in_parent;
+	uint64_t addr;
+};
+
 struct swiommu_dma {
 	struct iova_reader reader; /* first: it has cache lines of its own */
 	struct dma_route *route;   /* exists as long as the handle */
@@ -32,7 +52,29 @@ struct swiommu_dma {
 	unsigned int flags; /* SWIOMMU_DMA_... */
 	struct list entry;  /* in route->dmas; idev->dma_lock */
 	_Atomic bool cancelled;
+	struct dma_nest nest;
 };
+
+/* How a handle's request for one direction looks to a driver. */
+static inline uint32_t dma_perm(const struct swiommu_dma *dma, unsigned int dir)
+{
+	return (dir == SWI_WRITE ? IOMMU_FAULT_PERM_WRITE : IOMMU_FAULT_PERM_READ) |
+	       (dma->flags & SWIOMMU_DMA_PRIVILEGED ? IOMMU_FAULT_PERM_PRIV : 0);
+}
+
+/*
+ * Where an IOVA of a device on a page table leads: the area, and in *len how much of what was asked for lies there in one
+ * piece. Inside a read section. -ENOENT, -EPERM.
+ */
+int dma_find(struct swiommu_dma *dma, const struct hwpt *paging, iova_t iova, unsigned int dir,
+	     struct iova_area **area, size_t *len);
+
+/*
+ * Through a nested HWPT: *iova becomes the address in its page table, and *len is cut to what holds for. Inside a read
+ * section. -ENOENT, -EPERM by the guest's table; -EFAULT.
+ */
+int dma_translate_nested(struct swiommu_dma *dma, struct hwpt *nested, iova_t *iova, size_t *len,
+			 unsigned int dir);
 
 /*
  * An access at `iova` of which `len` bytes have not been moved has failed with `error`. 0: the user has answered a page

@@ -23,7 +23,7 @@ static bool ask_for_page(struct swiommu_dma *dma, iova_t iova, unsigned int dir,
 			.flags = IOMMU_FAULT_PAGE_REQUEST_LAST_PAGE |
 				 (pasid ? IOMMU_FAULT_PAGE_REQUEST_PASID_VALID : 0),
 			.pasid = pasid,
-			.perm = dir == SWI_WRITE ? IOMMU_FAULT_PERM_WRITE : IOMMU_FAULT_PERM_READ,
+			.perm = dma_perm(dma, dir),
 			.addr = iova & ~(SWI_PAGE_SIZE - 1),
 		}};
 	enum iommu_page_response_code code;
@@ -79,19 +79,11 @@ static void describe_area(const struct iova_area *area, const char *where, iova_
 		 (unsigned long long)(area->iova > iova ? area->iova - iova : iova - area->last));
 }
 
-/* What is mapped around an IOVA, in words. The device may be switched meanwhile: its dma_lock is taken. */
-static void describe_nearest(struct swiommu_dma *dma, iova_t iova, char *buf, size_t size)
+/* What is mapped around an address, in words. */
+static void describe_around(struct ioas *ioas, iova_t iova, char *buf, size_t size)
 {
-	struct iommufd_device *idev = dma->idev;
 	struct iova_area *above, *below;
-	struct hwpt *hwpt;
-	struct ioas *ioas;
 
-	pthread_mutex_lock(&idev->dma_lock);
-	hwpt = dma->route->hwpt;
-	if (!hwpt)
-		goto out;
-	ioas = hwpt->ioas;
 	iova_map_lock(ioas->map);
 	above = iova_map_first(ioas->map, iova);
 	below = above ? iova_area_prev(above) : iova_map_last(ioas->map);
@@ -106,8 +98,32 @@ static void describe_nearest(struct swiommu_dma *dma, iova_t iova, char *buf, si
 	else
 		snprintf(buf, size, "nothing is mapped");
 	iova_map_unlock(ioas->map);
-out:
-	pthread_mutex_unlock(&idev->dma_lock);
+}
+
+/* Why an access did not get through, in words. The device may be switched meanwhile: its dma_lock is taken. */
+static void describe_nearest(struct swiommu_dma *dma, iova_t iova, int error, char *buf,
+			     size_t size)
+{
+	bool guests = error == -ENOENT || error == -EPERM;
+	struct hwpt *hwpt;
+	int n;
+
+	pthread_mutex_lock(&dma->idev->dma_lock);
+	hwpt = dma->route->hwpt;
+	if (!hwpt) {
+		;
+	} else if (!hwpt->domain->ops || !hwpt->domain->ops->translate) {
+		if (guests)
+			describe_around(hwpt->ioas, iova, buf, size);
+	} else if (guests) {
+		snprintf(buf, size, "the guest's table (HWPT %u) does not %s it", hwpt->obj.id,
+			 error == -ENOENT ? "map" : "allow");
+	} else if (error == -EFAULT && dma->nest.in_parent) {
+		n = snprintf(buf, size,
+			     "guest address %#llx: ", (unsigned long long)dma->nest.addr);
+		describe_around(hwpt->ioas, dma->nest.addr, buf + n, size - n);
+	}
+	pthread_mutex_unlock(&dma->idev->dma_lock);
 }
 
 int dma_report(struct swiommu_dma *dma, iova_t iova, size_t len, unsigned int dir, int error)
@@ -120,11 +136,11 @@ int dma_report(struct swiommu_dma *dma, iova_t iova, size_t len, unsigned int di
 		.length = len,
 		.write = dir == SWI_WRITE,
 		.error = error,
+		.pasid = dma->route->pasid,
 	};
 
 	if (hooks->fault) {
-		if (error == -ENOENT || error == -EPERM)
-			describe_nearest(dma, iova, fault.nearest, sizeof(fault.nearest));
+		describe_nearest(dma, iova, error, fault.nearest, sizeof(fault.nearest));
 		hooks->fault(hooks->data, &fault);
 	}
 	return error;

@@ -137,7 +137,9 @@ static struct ioas *get_target(struct iommufd_device *idev)
 
 	pthread_mutex_lock(&dg->lock);
 	at = attachment_find(dg, 0);
-	if (at && attachment_has(at, idev)) {
+	/* Under a guest's own table the mappings of the IOAS are not what the device meets. */
+	if (at && attachment_has(at, idev) &&
+	    !(at->hwpt->domain->ops && at->hwpt->domain->ops->translate)) {
 		ioas = hwpt_paging(at->hwpt)->ioas;
 		obj_hold(&ioas->obj);
 	}

@@ -100,7 +100,9 @@ int swiommu_dma_open_pasid(struct iommufd_device *idev, uint32_t pasid, unsigned
 	struct swiommu_dma *dma;
 	int rc;
 
-	if (flags & ~SWIOMMU_DMA_PAGE_REQUESTS || (pasid && pasid >= idev->dev->max_pasids))
+	if (flags & ~(SWIOMMU_DMA_PAGE_REQUESTS | SWIOMMU_DMA_PRIVILEGED) ||
+	    (flags & SWIOMMU_DMA_PRIVILEGED && !(pasid && idev->dev->pasid_priv)) ||
+	    (pasid && pasid >= idev->dev->max_pasids))
 		return -EINVAL;
 	dma = swi_zalloc_aligned(SWI_CACHELINE, sizeof(*dma));
 	if (!dma)

@@ -138,6 +138,8 @@ put_dev:
 static uint64_t capabilities_of(const struct device *dev)
 {
 	return (dev->dirty_tracking ? IOMMU_HW_CAP_DIRTY_TRACKING : 0) |
+	       (dev->max_pasids && dev->pasid_exec ? IOMMU_HW_CAP_PCI_PASID_EXEC : 0) |
+	       (dev->max_pasids && dev->pasid_priv ? IOMMU_HW_CAP_PCI_PASID_PRIV : 0) |
 	       (dev->ats ? 0 : IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED);
 }
 

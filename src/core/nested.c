@@ -10,8 +10,14 @@
 
 #include <errno.h>
 
+#include "core/ctx.h"
 #include "core/fault.h"
 #include "core/viommu.h"
+
+void nested_count_flush(struct hwpt *hwpt)
+{
+	hwpt->flushes = ++hwpt->obj.ctx->flushes;
+}
 
 static void nested_destroy(struct obj *obj)
 {
@@ -68,6 +74,7 @@ static int finish(struct call *call, struct hwpt *hwpt, struct iommu_domain *dom
 		return rc;
 	}
 	hwpt->domain = domain;
+	domain->engine = hwpt;
 	call->new_obj = &hwpt->obj;
 	if (domain->type != IOMMU_DOMAIN_NESTED)
 		rc = swi_fail(call->why, -EOPNOTSUPP,
@@ -87,6 +94,7 @@ static int create(struct call *call, struct hwpt *paging, struct hwpt **out)
 	(*out)->ioas = paging->ioas;
 	(*out)->driver = paging->driver;
 	(*out)->base = paging;
+	nested_count_flush(*out);
 	(*out)->pasid_compat = cmd->flags & IOMMU_HWPT_ALLOC_PASID;
 	list_init(&(*out)->entry);
 	return 0;

@@ -13,6 +13,8 @@ struct viommu;
  */
 int nested_alloc_on_hwpt(struct call *call, struct iommufd_device *idev, struct hwpt *parent);
 int nested_alloc_on_viommu(struct call *call, struct iommufd_device *idev, struct viommu *viommu);
+/* Numbers its state anew, as none of the context was numbered: what DMA remembers of it holds no more. */
+void nested_count_flush(struct hwpt *hwpt);
 /* Gives a new HWPT the fault queue that the call names. -ENOENT. */
 int hwpt_bind_fault(struct call *call, struct hwpt *hwpt);
 

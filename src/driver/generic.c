@@ -8,7 +8,8 @@
  */
 #include <errno.h>
 #include <linux/iommufd.h>
-#include <swiommu/driver.h>
+
+#include "driver/generic.h"
 
 /* ---- page requests -------------------------------------------------------------------------------- */
 
@@ -50,12 +51,12 @@ static void generic_page_response(struct device *dev, const struct iopf_fault *e
 
 /* ---- attaching ------------------------------------------------------------------------------------ */
 
-static int generic_attach_dev(struct iommu_domain *domain, struct device *dev,
-			      struct iommu_domain *old)
+int generic_attach_dev(struct iommu_domain *domain, struct device *dev, struct iommu_domain *old)
 {
 	int rc;
 
-	if (domain->flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING && !dev->dirty_tracking)
+	if (generic_paging_of(domain)->flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING &&
+	    !dev->dirty_tracking)
 		return -EINVAL;
 	/* First the new one: were it the only user, requests would be dropped in between. */
 	rc = iopf_enable(dev, domain);
@@ -64,8 +65,8 @@ static int generic_attach_dev(struct iommu_domain *domain, struct device *dev,
 	return rc;
 }
 
-static int generic_set_dev_pasid(struct iommu_domain *domain, struct device *dev, uint32_t pasid,
-				 struct iommu_domain *old)
+int generic_set_dev_pasid(struct iommu_domain *domain, struct device *dev, uint32_t pasid,
+			  struct iommu_domain *old)
 {
 	(void)pasid;
 	return generic_attach_dev(domain, dev, old);
@@ -98,5 +99,7 @@ const struct iommu_driver iommu_generic_driver = {
 	.nr_resv = 1,
 	.domain_ops = &generic_ops,
 	.blocked_domain = &generic_blocked,
+	.hw_info = generic_hw_info,
+	.domain_alloc_nested = generic_alloc_nested,
 	.page_response = generic_page_response,
 };

@@ -154,6 +154,52 @@ int mem_guard_copy(void *dst, const void *src, size_t len)
 	return 0;
 }
 
+int mem_guard_load(const _Atomic(uint64_t) *src, uint64_t *out)
+{
+	struct guard_frame f;
+
+	if (!atomic_load_explicit(&installed, memory_order_relaxed)) {
+		*out = atomic_load(src);
+		return 0;
+	}
+	f.outer = innermost;
+	f.dst = f.src = (uintptr_t)src;
+	f.len = sizeof(*src);
+	if (sigsetjmp(f.jump, 0)) {
+		innermost = f.outer;
+		return -EFAULT;
+	}
+	innermost = &f;
+	atomic_signal_fence(memory_order_seq_cst);
+	*out = atomic_load(src);
+	atomic_signal_fence(memory_order_seq_cst);
+	innermost = f.outer;
+	return 0;
+}
+
+int mem_guard_swap(_Atomic(uint64_t) *dst, uint64_t old, uint64_t value, bool *done)
+{
+	struct guard_frame f;
+
+	if (!atomic_load_explicit(&installed, memory_order_relaxed)) {
+		*done = atomic_compare_exchange_strong(dst, &old, value);
+		return 0;
+	}
+	f.outer = innermost;
+	f.dst = f.src = (uintptr_t)dst;
+	f.len = sizeof(*dst);
+	if (sigsetjmp(f.jump, 0)) {
+		innermost = f.outer;
+		return -EFAULT;
+	}
+	innermost = &f;
+	atomic_signal_fence(memory_order_seq_cst);
+	*done = atomic_compare_exchange_strong(dst, &old, value);
+	atomic_signal_fence(memory_order_seq_cst);
+	innermost = f.outer;
+	return 0;
+}
+
 void mem_guard_mend(struct mem_guard_range *range, void *addr, size_t length)
 {
 	range->start = (uintptr_t)addr;

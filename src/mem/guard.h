@@ -11,6 +11,8 @@
  * library never installs it by itself: an embedder that trusts its files needs nothing.
  */
 
+#include <stdatomic.h>
+
 #include "base/base.h"
 
 /*
@@ -25,6 +27,9 @@ int mem_guard_install(void);
  * have been copied). Costs a few ns over memcpy. Not for overlapping buffers.
  */
 int mem_guard_copy(void *dst, const void *src, size_t len);
+/* The same for one aligned word that others change at the same time: loads it, or makes `value` of `old` (*done: it was that). */
+int mem_guard_load(const _Atomic(uint64_t) *src, uint64_t *out);
+int mem_guard_swap(_Atomic(uint64_t) *dst, uint64_t old, uint64_t value, bool *done);
 
 /*
  * Pages that code touches directly, at any time and from any thread, and that somebody else may truncate: device

@@ -140,6 +140,7 @@ int vfio_device_create(const struct vfio_model *model, const struct vfio_device_
 	dev->device.iommu = &iommu_generic_driver;
 	dev->device.dirty_tracking = true;
 	dev->device.max_pasids = 1u << 20;
+	dev->device.pasid_priv = true;
 	dev->device.ats = true;
 	dev->device.pri = true;
 	rc = init_locks(dev);

@@ -64,6 +64,7 @@ static inline int rig_setup(void **state)
 				 .iommu = &iommu_generic_driver,
 				 .dirty_tracking = true,
 				 .max_pasids = 1u << 20,
+				 .pasid_priv = true,
 				 .ats = true,
 				 .pri = true};
 	r->idev = iommufd_device_bind(r->ctx, &r->dev, &r->dev_id);

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SWIOMMU_TESTS_VFIO_GROUP_RIG_H
+#define SWIOMMU_TESTS_VFIO_GROUP_RIG_H
+
+/*
+ * The rig with groups and containers: two groups, of which the first has two devices in one slot (the
+ * rig's own, and a mate) and the second one device in a slot of its own.
+ */
+
+#include "rig.h"
+#include "vfio/group.h"
+
+enum { MINE, MATE, OTHER, NR_DEVICES };
+
+/* Numbers by which the client knows its files. RIG_CTX_FD is the rig's iommufd. */
+#define CONTAINER_FD 7100 /* and CONTAINER_FD + 1 */
+#define GROUP_FD 7200	  /* and GROUP_FD + 1 */
+
+struct group_rig {
+	struct rig r; /* first */
+	int (*rig_get_ctx)(struct swiommu_caller *c, int fd, struct iommufd_ctx **out);
+	struct vfio_system *sys;
+	struct iommu_group other_group;
+	struct vfio_device *devices[NR_DEVICES];
+	struct vfio_container *containers[2];
+	struct vfio_group_file *groups[2]; /* NULL while they are not open */
+};
+
+#define MINE_BDF "0000:5e:00.0"
+#define MATE_BDF "0000:5e:00.1"
+#define OTHER_BDF "0000:5f:00.0"
+
+/* max_mappings as of struct vfio_system_options. The containers are open, the groups are not. */
+void group_rig_open(struct group_rig *g, unsigned int max_mappings);
+/* With `options` for every device. */
+void group_rig_open_with(struct group_rig *g, unsigned int max_mappings, const char *options);
+void group_rig_close(struct group_rig *g);
+
+int group_open(struct group_rig *g, unsigned int which); /* as open() */
+void group_close(struct group_rig *g, unsigned int which);
+long group_ioctl(struct group_rig *g, unsigned int which, unsigned int cmd, void *arg);
+long container_ioctl(struct group_rig *g, unsigned int which, unsigned int cmd, void *arg);
+long set_container(struct group_rig *g, unsigned int which, int fd);
+/* GET_DEVICE_FD; *out is to be closed with vfio_file_close(). */
+int get_device(struct group_rig *g, unsigned int which, const char *name, struct vfio_file **out);
+/* Group 0 in container 0, which has the type. */
+void group_ready(struct group_rig *g, unsigned long type);
+
+long map_dma(struct group_rig *g, void *p, uint64_t size, uint64_t iova, uint32_t flags);
+/* *size: in, and out. */
+long unmap_dma(struct group_rig *g, uint64_t iova, uint64_t *size, uint32_t flags);
+#define RW (VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE)
+
+/* What DMA of a started device gives for one byte at an IOVA. */
+long probe_dma(struct vfio_device *dev, uint64_t iova, uint8_t *byte);
+
+#endif

@@ -31,10 +31,13 @@ enum need { REQUIRED, BETTER };
 struct check {
 	const char *what;
 	enum need need;
-	int (*run)(void);    /* 0 or a negative errno; in a child */
+	int (*run)(void);    /* 0 or a negative errno, perhaps with `detail`; in a child */
 	const char *without; /* what its lack means */
 	const char *remedy;
 };
+
+/* What a trial says beyond its errno. */
+static char detail[240];
 
 /* ---- the trials ------------------------------------------------------------------------------ */
 
@@ -51,11 +54,30 @@ static int namespaces_and_mounts(void)
 	return rc;
 }
 
+/* The tree of a session with a device, built and thrown away. */
+static int whole_tree(void)
+{
+	const char *device = "ioat";
+	struct session_options opt = {.devices = &device, .nr_devices = 1};
+	struct tree_error err = {""};
+	bool unprivileged;
+	struct session *s;
+	int rc = session_create(&opt, &s);
+
+	if (rc)
+		return rc;
+	rc = tree_enter_namespaces(&unprivileged, &err);
+	if (!rc)
+		rc = tree_build(s, &err);
+	memcpy(detail, err.what, sizeof(err.what));
+	return rc ? rc : err.what[0] ? -EPERM : 0;
+}
+
 static int install(bool *restartable)
 {
 	struct run_filter filter;
-	int fd, rc = run_filter_build(
-		&(struct run_filter_options){.bar0_limit = 1, .groups = true}, &filter);
+	int fd, rc = run_filter_build(&(struct run_filter_options){.bar0_limit = 1, .groups = true},
+				      &filter);
 
 	if (rc)
 		return rc;
@@ -182,6 +204,11 @@ static const struct check checks[] = {
 	 "run as root, or allow user namespaces (user.max_user_namespaces, "
 	 "kernel.unprivileged_userns_clone, "
 	 "AppArmor's restriction on them, or the container's seccomp profile)"},
+	{"names in /sys, next to the machine's own", BETTER, whole_tree,
+	 "programs must be told the node (/dev/vfio/devices/vfioN, /dev/vfio/G): DPDK, QEMU and "
+	 "all that "
+	 "go by PCI address find nothing; programs that use iommufd alone lose nothing",
+	 "mount sysfs on /sys; do not restrict mounts below it (AppArmor, Landlock)"},
 	{"seccomp filters with user notification", REQUIRED, user_notification,
 	 "swiommu run cannot answer the program's ioctls",
 	 "Linux 5.5 or newer; not inside another supervisor that listens already"},
@@ -212,6 +239,8 @@ static int try_check(const struct check *c)
 	int pipefd[2], rc = -EIO, status;
 	pid_t pid;
 
+	detail[0] = '\0';
+
 	if (pipe2(pipefd, O_CLOEXEC))
 		return -errno;
 	fflush(stdout);
@@ -220,11 +249,14 @@ static int try_check(const struct check *c)
 		alarm(10);
 		rc = c->run();
 		(void)!write(pipefd[1], &rc, sizeof(rc));
+		(void)!write(pipefd[1], detail, sizeof(detail));
 		_exit(0);
 	}
 	close(pipefd[1]);
 	if (pid < 0 || read(pipefd[0], &rc, sizeof(rc)) != sizeof(rc))
 		rc = -EIO;
+	else if (read(pipefd[0], detail, sizeof(detail)) != sizeof(detail))
+		detail[0] = '\0';
 	close(pipefd[0]);
 	if (pid > 0)
 		waitpid(pid, &status, 0);
@@ -264,9 +296,11 @@ int cmd_doctor(int argc, char **argv)
 			continue;
 		}
 		missing += c->need == REQUIRED;
-		printf("%s  %s: %s\n         without it: %s\n         remedy: %s\n",
-		       c->need == REQUIRED ? "MISSING" : "absent ", c->what, strerror(-rc),
-		       c->without, c->remedy);
+		printf("%s  %s: %s\n", c->need == REQUIRED ? "MISSING" : "absent ", c->what,
+		       strerror(-rc));
+		if (detail[0])
+			printf("         seen: %s\n", detail);
+		printf("         without it: %s\n         remedy: %s\n", c->without, c->remedy);
 	}
 	tell_pins(have_map_files);
 	puts(missing ? "swiommu run cannot work here; the library still can."

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* The swiommu command: a table of subcommands. */
+#include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
@@ -22,14 +23,17 @@ static const char run_usage[] =
 	"Runs PROGRAM with /dev/iommu and VFIO devices that exist only for it and its "
 	"descendants.\n"
 	"\n"
-	"  -d, --device MODEL[,bdf=BDF][,KEY=VALUE]...\n"
+	"  -d, --device MODEL[,bdf=BDF][,group=N][,KEY=VALUE]...\n"
 	"                  a device; may be repeated (swiommu devices lists the models)\n"
 	"  -e, --explain   say why each failing call fails\n"
 	"  -l, --log FILE  write our own messages to FILE, not to standard error\n"
 	"  -w, --wait      serve until the last descendant has ended; without it, processes that\n"
 	"                  PROGRAM leaves behind are ended with it\n"
+	"      --max-dma-maps N\n"
+	"                  mappings that a VFIO container takes (65535, as the kernel's default)\n"
 	"      --stat-paths\n"
-	"                  show the devices as character devices to stat by path (ls, test -c) too, "
+	"                  show the devices as character devices to stat by path (ls, test -c) "
+	"too, "
 	"not\n"
 	"                  only to fstat; slows every stat of any file down\n"
 	"      --test-abi  answer IOMMU_TEST_CMD and show the kernel's fault injection, so that "
@@ -66,6 +70,19 @@ static int run_session(const struct session_options *opt, char **argv)
 	return rc ? EXIT_OURS : mirror(status);
 }
 
+static bool read_count(const char *text, unsigned int *out)
+{
+	unsigned long n;
+	char *end;
+
+	errno = 0;
+	n = strtoul(text, &end, 10);
+	if (*text < '0' || *text > '9' || *end || errno || !n || n > UINT32_MAX)
+		return false;
+	*out = n;
+	return true;
+}
+
 int cmd_run(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -73,6 +90,7 @@ int cmd_run(int argc, char **argv)
 		{"explain", no_argument, NULL, 'e'},
 		{"log", required_argument, NULL, 'l'},
 		{"wait", no_argument, NULL, 'w'},
+		{"max-dma-maps", required_argument, NULL, 'm'},
 		{"stat-paths", no_argument, NULL, 's'},
 		{"test-abi", no_argument, NULL, 't'},
 		{"help", no_argument, NULL, 'h'},
@@ -101,6 +119,15 @@ int cmd_run(int argc, char **argv)
 		case 'w':
 			opt.wait = true;
 			break;
+		case 'm':
+			if (!read_count(optarg, &opt.max_mappings)) {
+				fprintf(stderr,
+					"swiommu run: --max-dma-maps %s: not a number from "
+					"1 to 4294967295\n",
+					optarg);
+				return EXIT_OURS;
+			}
+			break;
 		case 's':
 			opt.stat_paths = true;
 			break;
@@ -128,6 +155,12 @@ int cmd_devices(int argc, char **argv)
 
 	(void)argc;
 	(void)argv;
+	puts("Options of every device:\n"
+	     "  bdf=BDF (PCI address such as 0000:80:01.0; functions of a slot may be given one "
+	     "each)\n"
+	     "  group=N (IOMMU group; devices that name the same share it; without, each has its "
+	     "own)\n"
+	     "\nModels and their own options:");
 	for (unsigned int i = 0; (m = vfio_model_at(i)); i++)
 		printf("%s: %s\n%s", vfio_model_name(m), vfio_model_summary(m),
 		       vfio_model_options(m));

@@ -111,6 +111,9 @@ static void cover(struct graft *g, const char *dir)
 			graft_fail(g, rc, "cannot put %s/%s back", dir, d->d_name);
 	}
 	closedir(list);
+	/* Half of the entries would be worse than none added. */
+	if (g->rc)
+		umount2(dir, MNT_DETACH);
 }
 
 void graft(struct graft *g, const char *dir)

@@ -210,6 +210,8 @@ static int adopt_child(struct session *s, struct launched *l)
 			close(fds[i]);
 		return -EMFILE;
 	}
+	if (r.err.what[0])
+		session_say(s, "%s", r.err.what);
 	s->listener = fds[FD_LISTENER];
 	l->unprivileged = s->unprivileged = r.unprivileged;
 	l->restartable = r.restartable;

@@ -171,6 +171,20 @@ static void add_number(struct graft *g, const struct node *n)
 	graft_link(g, target, "/dev/char/%u:%u", major(n->rdev), minor(n->rdev));
 }
 
+/* Programs that are told the name of a node need no /sys, so its lack is no reason to give up. */
+static void add_sysfs(struct session *s, const struct graft *dev, struct tree_error *warning)
+{
+	struct graft g = {0};
+
+	if (dev->rc)
+		return;
+	sysfs_build(&g, s);
+	if (g.rc)
+		fail(warning, g.rc,
+		     "%s: %s; programs cannot find devices by PCI address, only by /dev/vfio",
+		     g.what, strerror(-g.rc));
+}
+
 int tree_build(struct session *s, struct tree_error *err)
 {
 	struct graft g = {0};
@@ -181,7 +195,7 @@ int tree_build(struct session *s, struct tree_error *err)
 	if (s->nr_devices) {
 		graft(&g, "/dev/vfio");
 		graft(&g, "/dev/vfio/devices");
-		sysfs_build(&g, s);
+		add_sysfs(s, &g, err);
 	}
 	if (s->testabi)
 		add_fault_injection(&g);

@@ -8,7 +8,7 @@
 
 /* What went wrong, for the parent to say. */
 struct tree_error {
-	char what[160];
+	char what[240];
 };
 
 /*
@@ -17,7 +17,10 @@ struct tree_error {
  * filled in.
  */
 int tree_enter_namespaces(bool *unprivileged, struct tree_error *err);
-/* Builds the tree of the session in it. */
+/*
+ * Builds the tree of the session in it. 0 or negative errno with err filled in; it is also filled in,
+ * as a warning, when all is there but what /sys tells of the devices.
+ */
 int tree_build(struct session *s, struct tree_error *err);
 /* Back to the user id that the process had before tree_enter_namespaces(). */
 int tree_leave_root(bool unprivileged, uid_t uid, gid_t gid, struct tree_error *err);

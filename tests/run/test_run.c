@@ -636,6 +636,9 @@ static void usage_errors_are_refused(void **state)
 	assert_exit(&cmd, 125);
 	command_run(&cmd, NULL, ARGV("./swiommu", "no-such-command"));
 	assert_exit(&cmd, 125);
+	command_run(&cmd, NULL, ARGV(RUN, "--max-dma-maps", "0", "true"));
+	assert_exit(&cmd, 125);
+	assert_says(cmd.err_text, "not a number");
 	/* Options after the program's name are the program's. */
 	command_run(&cmd, NULL, ARGV(RUN, "echo", "-d", "--help"));
 	assert_exit(&cmd, 0);

@@ -19,6 +19,7 @@ bench: all
 
 conformance: all
 	@tools/conformance $(B)
+	@tests/clients/run --install $(B)
 
 sanitize: deps
 	@tools/sanitize

@@ -17,6 +17,7 @@
 
 typedef uint64_t iova_t; /* an address on a device's side of the IOMMU */
 typedef uint64_t uptr_t; /* an address in the client's address space */
+typedef uint64_t phys_t; /* a physical address: synthetic (mem/phys.h), not to be followed */
 
 #define IOVA_MAX UINT64_MAX
 

@@ -23,6 +23,9 @@
  * an unpin meanwhile, from an address space that shares the backing, cannot take it away under
  * them.
  *
+ * When all of it is pinned and lies in one piece in this process, backing->host says where, for who must not take
+ * locks. Pages that somebody has pinned stay where it says even when the whole is let go: their segment does.
+ *
  * Invariants (under `lock`): a run that is held by no interval has no segment; a run that is held
  * has one unless its pinner is still looking; neighbouring runs differ in coverage or segment.
  */
@@ -77,6 +80,9 @@ void backing_put(struct backing *b)
 		b->spares = run->spare;
 		swi_free(run);
 	}
+	if (b->space)
+		phys_give(b->space, b->phys);
+	phys_space_put(b->space);
 	mem_owner_put(b->owner);
 	mem_payer_fini(&b->payer);
 	pthread_mutex_destroy(&b->lock);
@@ -346,11 +352,22 @@ static void unhold_whole(struct backing *b, struct list *dying)
 	if (!b->whole || --b->whole)
 		return;
 	b->whole_ready = false;
+	atomic_store_explicit(&b->host, NULL, memory_order_relaxed);
 	for (run = &b->base; run; run = run_next(run)) {
 		released += settle(b, run, dying);
 		run = run_join(b, run);
 	}
 	uncharge(b, released);
+}
+
+/* Every page is pinned on behalf of an interval over everything: where they are does not change for as long. */
+static void whole_pinned(struct backing *b)
+{
+	struct span s = {0, b->nr_pages};
+
+	b->whole_ready = true;
+	if (!atomic_load_explicit(&b->host, memory_order_relaxed))
+		atomic_store_explicit(&b->host, backing_host_locked(b, s, 0), memory_order_release);
 }
 
 /* ---- pin and unpin -------------------------------------------------------------------------- */
@@ -470,7 +487,8 @@ static int pin_lookup(struct backing *b, struct span s, struct swi_reason *why)
 	if (!ret) {
 		hand_out(b, &fresh);
 		b->charged += pages;
-		b->whole_ready = b->whole_ready || whole;
+		if (whole)
+			whole_pinned(b);
 	} else if (whole) {
 		unhold_whole(b, &dying);
 	} else {
@@ -494,7 +512,8 @@ static int pin_pinned_locked(struct backing *b, struct span s)
 		if (!b->whole_ready && !all_pinned(b, s, &b->base))
 			return 0;
 		b->whole++;
-		b->whole_ready = true;
+		if (!b->whole_ready)
+			whole_pinned(b);
 		return 1;
 	}
 	if (stock_up(b))

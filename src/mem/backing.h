@@ -52,9 +52,20 @@ uint64_t backing_page_of(const struct backing *b, uint64_t offset);
 int backing_pin(struct backing *b, uint64_t offset, uint64_t len, struct swi_reason *why);
 void backing_unpin(struct backing *b, uint64_t offset, uint64_t len);
 
+struct phys_space;
+
+/*
+ * Gives the backing physical addresses (mem/phys.h), if it has none, which it keeps. Always the same space.
+ * -ENOMEM.
+ */
+int backing_place(struct backing *b, struct phys_space *space);
+/* The physical address of byte `offset`, 0 when it has not been placed; and back. Any thread, no lock. */
+phys_t backing_phys(const struct backing *b, uint64_t offset);
+uint64_t backing_offset_of(const struct backing *b, phys_t pa);
+
 /*
  * Where this process can address bytes [offset, offset+len), all of which the caller has pinned;
- * valid until it unpins. NULL: not as one piece, use backing_read/write. Untrusted owners: copy
+ * valid until it unpins. Takes no lock when the whole backing is pinned and lies in one piece. NULL: not as one piece, use backing_read/write. Untrusted owners: copy
  * with mem_guard_copy(), and write only if the backing has write intent.
  */
 void *backing_host(struct backing *b, uint64_t offset, uint64_t len);

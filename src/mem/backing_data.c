@@ -14,14 +14,11 @@
 
 /* ---- reaching the bytes --------------------------------------------------------------------- */
 
-void *backing_host(struct backing *b, uint64_t offset, uint64_t len)
+char *backing_host_locked(struct backing *b, struct span s, uint64_t offset)
 {
-	struct span s = span_of(b, offset, len);
+	struct run *run = backing_run_at(b, s.first);
 	char *host = NULL, *next;
-	struct run *run;
 
-	pthread_mutex_lock(&b->lock);
-	run = backing_run_at(b, s.first);
 	if (run->seg)
 		host = segment_host(b, run->seg, offset);
 	/* Different segments may still lie side by side in this process. */
@@ -30,6 +27,17 @@ void *backing_host(struct backing *b, uint64_t offset, uint64_t len)
 		if (next != host)
 			host = NULL;
 	}
+	return host;
+}
+
+void *backing_host(struct backing *b, uint64_t offset, uint64_t len)
+{
+	char *host = atomic_load_explicit(&b->host, memory_order_acquire);
+
+	if (host)
+		return host + offset;
+	pthread_mutex_lock(&b->lock);
+	host = backing_host_locked(b, span_of(b, offset, len), offset);
 	pthread_mutex_unlock(&b->lock);
 	return host;
 }
@@ -156,6 +164,40 @@ void backing_open_file(struct backing *b, uint64_t offset, uint64_t len, unsigne
 		close(out->fd);
 		out->fd = -1;
 	}
+}
+
+/* ---- physical addresses --------------------------------------------------------------------- */
+
+int backing_place(struct backing *b, struct phys_space *space)
+{
+	phys_t pa;
+	int ret = 0;
+
+	if (atomic_load_explicit(&b->phys, memory_order_acquire))
+		return 0;
+	pthread_mutex_lock(&b->lock);
+	if (!b->space) {
+		ret = phys_take(space, b, page_base(b), b->nr_pages << SWI_PAGE_SHIFT, &pa);
+		if (!ret) {
+			b->space = phys_space_get(space);
+			atomic_store_explicit(&b->phys, pa, memory_order_release);
+		}
+	}
+	pthread_mutex_unlock(&b->lock);
+	return ret;
+}
+
+phys_t backing_phys(const struct backing *b, uint64_t offset)
+{
+	phys_t pa = atomic_load_explicit(&b->phys, memory_order_acquire);
+
+	return pa ? pa + (b->addr & (SWI_PAGE_SIZE - 1)) + offset : 0;
+}
+
+uint64_t backing_offset_of(const struct backing *b, phys_t pa)
+{
+	return pa - atomic_load_explicit(&b->phys, memory_order_acquire) -
+	       (b->addr & (SWI_PAGE_SIZE - 1));
 }
 
 /* ---- identity and charge -------------------------------------------------------------------- */

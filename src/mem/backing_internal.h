@@ -7,6 +7,7 @@
 #include "base/list.h"
 #include "base/rbtree.h"
 #include "mem/backing.h"
+#include "mem/phys.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -48,6 +49,10 @@ struct backing {
 	struct run base; /* the run that begins at page 0 */
 	struct run *spares;
 	unsigned nr_spares;
+	/* Where byte 0 is in this process while all pages are pinned side by side; NULL: see backing_host(). */
+	_Atomic(char *) host;
+	_Atomic(phys_t) phys;	  /* of page 0; 0: not placed. Written once, locked */
+	struct phys_space *space; /* counted; where it is placed */
 	struct mem_accounts *accounts; /* the payer's, whoever it is; immutable, NULL = none */
 	struct mem_payer payer;	       /* changed under accounts' block too */
 	uint64_t charged;	       /* pages: those of all runs with a segment */
@@ -97,6 +102,9 @@ static inline uint64_t run_end(const struct backing *b, struct run *run)
 
 /* The run that `page` belongs to. Locked. */
 struct run *backing_run_at(struct backing *b, uint64_t page);
+
+/* Where byte `offset` is, if the pages of the span are pinned side by side; else NULL. Locked. */
+char *backing_host_locked(struct backing *b, struct span s, uint64_t offset);
 
 /* Looks up pages of the backing; may block. One reference. The errors of backing_pin(). */
 int backing_segment_open(struct backing *b, struct span s, struct segment **out,

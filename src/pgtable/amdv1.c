@@ -9,8 +9,8 @@
  *
  * The root starts at level 2 and grows with what is mapped: the old one becomes slot 0 of the new.
  *
- * The variant is the same with all addresses in entries doubled. It keeps its three levels and does
- * not set the coherency bit.
+ * The variant is the same with all addresses in entries doubled. It keeps its three levels, unless told otherwise, and
+ * does not set the coherency bit.
  */
 #include "pgtable/format.h"
 
@@ -62,15 +62,18 @@ static int mock_init(const struct pgtable_config *config, struct pgtable_geometr
 {
 	if (!config->va_bits || config->va_bits > 64 || !config->oa_bits || config->oa_bits > 51)
 		return -EINVAL;
-	if ((config->top_level && config->top_level != 2) || config->va_bits > 38)
+	if ((config->top_level && config->top_level != 2) ||
+	    (config->va_bits > 38 && !(config->features & PGTABLE_GROWING)))
 		return -EOPNOTSUPP;
 	amdv1_geometry(geo);
 	geo->granule_lg2 = 11;
 	geo->shift_right = 1;
 	geo->top = geo->max_top = 2;
+	if (config->features & PGTABLE_GROWING)
+		geo->max_top = PGTABLE_LEVELS - 1;
 	geo->va_bits = config->va_bits;
 	geo->oa_bits = config->oa_bits;
-	geo->pgsizes = PGSIZES;
+	geo->pgsizes = PGSIZES & low_mask(37);
 	return 0;
 }
 
@@ -120,7 +123,7 @@ const struct pgtable_format pgtable_amdv1 = {
 
 const struct pgtable_format pgtable_amdv1_mock = {
 	.name = "AMDv1 with 2 KiB pages",
-	.features = 0,
+	.features = PGTABLE_GROWING,
 	.init = mock_init,
 	.leaf_bits = mock_leaf_bits,
 	.leaf_prot = amdv1_leaf_prot,

@@ -104,18 +104,45 @@ uint64_t dirty_render(const struct pgtable *pt, const struct table *table, unsig
 
 /* ---- marking --------------------------------------------------------------------------------- */
 
-/* Marks the leaf at the end of the path, whose entry is `e`. */
-static void mark_leaf(struct pgtable *pt, struct path *path, uint64_t e)
+/*
+ * How many slots from the path's lowest on hold leaves that can be dirty and begin at or below `last`, all of natural
+ * size; or those of the one larger leaf that it belongs to, with the first of them in *first.
+ */
+static unsigned leaves_at(struct pgtable *pt, struct path *path, uint64_t e, iova_t iova,
+			  iova_t last, unsigned *first)
 {
-	unsigned level = path->lowest;
-	struct table *table = &path->at[level].table;
-	unsigned slots = 1u << (leaf_lg2(pt, level, e) - level_lg2(&pt->geo, level));
-	unsigned first = path->at[level].index & ~(slots - 1);
+	const struct pgtable_geometry *geo = &pt->geo;
+	unsigned level = path->lowest, lg2 = level_lg2(geo, level), n = 1, most;
+	slot_t *slot = path_slot(path, level);
 
-	if (dirty_set(table, first, slots) && atomic_load(path_slot(path, level)) != e)
-		dirty_forget(table, first, slots);
-	else
-		dirty_tell(pt, path);
+	*first = path->at[level].index;
+	if (entry_is_contig(geo, e)) {
+		n = 1u << (leaf_lg2(pt, level, e) - lg2);
+		*first &= ~(n - 1);
+		return n;
+	}
+	most = level_slots(geo, level) - *first;
+	if ((last >> lg2) - (iova >> lg2) < most)
+		most = (unsigned)((last >> lg2) - (iova >> lg2)) + 1;
+	for (; n < most; n++) {
+		e = atomic_load_explicit(&slot[n], memory_order_acquire);
+		if (!entry_present(geo, e) || entry_is_table(geo, level, e) ||
+		    entry_is_contig(geo, e) || (e & geo->dirty_need) != geo->dirty_need)
+			break;
+	}
+	return n;
+}
+
+/* Marks the leaves in `n` slots of the path's lowest table. */
+static void mark_leaves(struct pgtable *pt, struct path *path, unsigned first, unsigned n)
+{
+	struct table *table = &path->at[path->lowest].table;
+
+	if (dirty_set(table, first, n))
+		for (unsigned i = first; i < first + n; i++)
+			if (!entry_present(&pt->geo, atomic_load(&table->slot[i])))
+				dirty_forget(table, i, 1);
+	dirty_tell(pt, path);
 }
 
 /* The last IOVA at which something can be mapped. There is no sign-extended format with dirty state. */
@@ -139,15 +166,21 @@ void pgtable_mark_dirty(struct pgtable *pt, iova_t iova, uint64_t length)
 		struct path path;
 		uint64_t e, inside;
 		bool leaf = path_walk(pt, iova, &path, &e);
+		unsigned first, n = 1;
 
 		/* Over a hole as far as one entry tells. */
 		inside =
 			low_mask(leaf ? leaf_lg2(pt, path.lowest, e) : level_lg2(geo, path.lowest));
-		if (leaf && (e & geo->dirty_need) == geo->dirty_need)
-			mark_leaf(pt, &path, e);
-		if ((iova | inside) >= last)
+		if (leaf && (e & geo->dirty_need) == geo->dirty_need) {
+			n = leaves_at(pt, &path, e, iova, last, &first);
+			mark_leaves(pt, &path, first, n);
+			if (entry_is_contig(geo, e))
+				n = 1;
+		}
+		iova |= inside;
+		if (iova >= last || last - iova <= (n - 1) * (inside + 1))
 			return;
-		iova = (iova | inside) + 1;
+		iova += (n - 1) * (inside + 1) + 1;
 	}
 }
 
@@ -275,6 +308,54 @@ static void scan_table(struct scan *scan, struct table *table, unsigned level, i
 				  at + ((iova_t)bit << lg2), first, last);
 		}
 	}
+}
+
+/* Where something is or may be dirty first in a table whose slot 0 is at `base`, of [first, last], which meets it. */
+static bool next_in_table(struct pgtable *pt, struct table *table, unsigned level, iova_t base,
+			  iova_t first, iova_t last, iova_t *at)
+{
+	unsigned lg2 = level_lg2(&pt->geo, level);
+	unsigned from = (unsigned)((first - base) >> lg2), to = (unsigned)((last - base) >> lg2);
+
+	for (unsigned w = from / WORD_BITS; w <= to / WORD_BITS; w++) {
+		uint64_t mask = word_mask(w, from, to), dirty = mask & atomic_load(&table->dirty[w]);
+
+		if (level <= pt->geo.top)
+			mask = dirty;
+		for (; mask; mask &= mask - 1) {
+			unsigned index = w * WORD_BITS + (unsigned)__builtin_ctzll(mask);
+			iova_t slot = base + ((iova_t)index << lg2), end = slot + low_mask(lg2);
+			uint64_t e = atomic_load(&table->slot[index]);
+			struct table below;
+
+			if (!entry_present(&pt->geo, e))
+				continue;
+			*at = SWI_MAX(first, slot);
+			if (!entry_is_table(&pt->geo, level, e)) {
+				if (dirty & mask & -mask)
+					return true;
+				continue;
+			}
+			below = table_at(&pt->tables,
+					 table_number(&pt->tables, entry_pa(&pt->geo, e)));
+			if (next_in_table(pt, &below, level - 1, slot, *at, SWI_MIN(last, end), at))
+				return true;
+		}
+	}
+	return false;
+}
+
+bool pgtable_next_dirty(struct pgtable *pt, iova_t first, iova_t last, iova_t *at)
+{
+	struct path path;
+
+	if (!pt->geo.dirty_flip)
+		return false;
+	last = SWI_MIN(last, reach_last(pt));
+	if (first > last)
+		return false;
+	path_enter(pt, first, &path);
+	return next_in_table(pt, &path.at[path.top].table, path.top, 0, first, last, at);
 }
 
 /* Is there a leaf at `iova` that reaches beyond [first, last]? Then also whether it is dirty. */

@@ -309,10 +309,9 @@ int pgtable_map_pages(struct pgtable *pt, iova_t iova, phys_t pa, uint64_t pgsiz
  * How many leaves of `size`, the largest that iova and pa allow, to write before looking again: up
  * to where a larger one becomes possible, or as many as fit.
  */
-static uint64_t run_length(const struct pgtable *pt, iova_t iova, phys_t pa, uint64_t left,
-			   uint64_t size)
+static uint64_t run_length(uint64_t sizes, iova_t iova, phys_t pa, uint64_t left, uint64_t size)
 {
-	uint64_t larger = pt->geo.pgsizes & ~(size | (size - 1)), boundary;
+	uint64_t larger = sizes & ~(size | (size - 1)), boundary;
 
 	for (; larger; larger &= larger - 1) {
 		uint64_t next = larger & -larger;
@@ -328,25 +327,32 @@ static uint64_t run_length(const struct pgtable *pt, iova_t iova, phys_t pa, uin
 	return left / size;
 }
 
-int pgtable_map(struct pgtable *pt, iova_t iova, phys_t pa, uint64_t length, unsigned prot,
-		struct pgtable_gather *gather)
+int pgtable_map_limited(struct pgtable *pt, iova_t iova, phys_t pa, uint64_t length,
+			uint64_t largest, unsigned prot, struct pgtable_gather *gather)
 {
-	uint64_t done = 0;
+	uint64_t done = 0, sizes = pt->geo.pgsizes;
 	int rc = check_map(pt, iova, pa, length, prot);
 
 	if (rc)
 		return rc;
+	sizes &= (largest | (largest - 1)) | (sizes & -sizes);
 	while (!rc && done < length) {
 		iova_t at = iova + done;
 		uint64_t left = length - done;
 		/* As far as the rest goes, which bounds the size from above. */
-		uint64_t fits = pt->geo.pgsizes & low_mask(64 - (unsigned)__builtin_clzll(left));
+		uint64_t fits = sizes & low_mask(64 - (unsigned)__builtin_clzll(left));
 		uint64_t size = size_dividing(fits, at | (pa + done));
 
-		rc = map_run(pt, at, pa + done, size, run_length(pt, at, pa + done, left, size),
+		rc = map_run(pt, at, pa + done, size, run_length(sizes, at, pa + done, left, size),
 			     prot, &done, gather);
 	}
 	if (rc)
 		pgtable_unmap(pt, iova, done, gather);
 	return rc;
+}
+
+int pgtable_map(struct pgtable *pt, iova_t iova, phys_t pa, uint64_t length, unsigned prot,
+		struct pgtable_gather *gather)
+{
+	return pgtable_map_limited(pt, iova, pa, length, 1ull << 63, prot, gather);
 }

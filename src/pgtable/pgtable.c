@@ -207,6 +207,40 @@ phys_t pgtable_iova_to_phys(struct pgtable *pt, iova_t iova)
 	return (entry_pa(&pt->geo, e) & ~inside) | (iova & inside);
 }
 
+bool pgtable_translate(struct pgtable *pt, iova_t iova, uint64_t want, struct pgtable_run *out)
+{
+	const struct pgtable_geometry *geo = &pt->geo;
+	unsigned level, lg2, index, slots, n;
+	struct path path;
+	uint64_t e, step, size;
+	slot_t *slot;
+
+	if (!path_walk(pt, iova, &path, &e))
+		return false;
+	level = path.lowest;
+	lg2 = leaf_lg2(pt, level, e);
+	size = 1ull << lg2;
+	out->iova = iova & ~(size - 1);
+	out->length = size;
+	out->pa = entry_pa(geo, e) & ~(size - 1);
+	out->prot = pt->format->leaf_prot(e);
+	if (SWI_LIKELY(size - (iova - out->iova) >= want))
+		return true;
+	/* A neighbour is one with it if its entry differs by the address only, and by as much as they are apart. */
+	slot = path.at[level].table.slot;
+	slots = level_slots(geo, level);
+	n = 1u << (lg2 - level_lg2(geo, level));
+	step = entry_address(geo, size);
+	for (index = (path.at[level].index & ~(n - 1)) + n; index < slots; index += n) {
+		e += step;
+		if (out->length - (iova - out->iova) >= want ||
+		    atomic_load_explicit(&slot[index], memory_order_acquire) != e)
+			break;
+		out->length += size;
+	}
+	return true;
+}
+
 /* Puts the sign back that an index does not have. */
 static iova_t va_extend(const struct pgtable_geometry *geo, iova_t iova)
 {

@@ -28,8 +28,6 @@
 
 #include "base/base.h"
 
-typedef uint64_t phys_t; /* a physical address: synthetic, not to be followed */
-
 struct pgtable;
 struct pgtable_format;
 
@@ -63,6 +61,7 @@ enum {
 	PGTABLE_DIRTY = 1u << 6, /* ARM stage 1: hardware dirty state; AMDv1, VT-d always */
 	PGTABLE_FWB = 1u << 7,	 /* ARM stage 2: stage 2 decides on caching */
 	PGTABLE_NS = 1u << 8,	 /* ARM stage 1: non-secure */
+	PGTABLE_GROWING = 1u << 9, /* AMDv1 with 2 KiB pages: the root grows, as AMDv1's always does */
 };
 
 struct pgtable_config {
@@ -134,6 +133,10 @@ uint64_t pgtable_choose_granule(uint64_t granules, uint64_t host);
 int pgtable_map(struct pgtable *pt, iova_t iova, phys_t pa, uint64_t length, unsigned prot,
 		struct pgtable_gather *gather);
 
+/* The same with leaves of at most `largest` bytes, a power of two; but never smaller than there are. */
+int pgtable_map_limited(struct pgtable *pt, iova_t iova, phys_t pa, uint64_t length,
+			uint64_t largest, unsigned prot, struct pgtable_gather *gather);
+
 /*
  * The same with `count` leaves of exactly `pgsize` bytes. On failure *mapped says how many bytes
  * are mapped, which the caller unmaps; 0 on errors of the arguments. -EINVAL also: no such leaf
@@ -178,6 +181,19 @@ bool pgtable_lookup(struct pgtable *pt, iova_t iova, struct pgtable_leaf *out);
 /* Its translation, to the byte; 0 when there is none. */
 phys_t pgtable_iova_to_phys(struct pgtable *pt, iova_t iova);
 
+struct pgtable_run {
+	iova_t iova;
+	uint64_t length;
+	phys_t pa;     /* of its first byte */
+	unsigned prot; /* SWI_READ, SWI_WRITE */
+};
+
+/*
+ * The leaf that translates `iova` and, until `want` bytes from there on are found, those after it that go on as if
+ * they were one with it. What comes after may be left out. False when there is no leaf.
+ */
+bool pgtable_translate(struct pgtable *pt, iova_t iova, uint64_t want, struct pgtable_run *out);
+
 /* One entry of a table as the hardware reads it. */
 struct pgtable_entry {
 	unsigned level;
@@ -201,6 +217,12 @@ void pgtable_dump(struct pgtable *pt, void (*fn)(void *data, const struct pgtabl
  * (see "Grace periods") that was inside since before it looked up the leaf.
  */
 void pgtable_mark_dirty(struct pgtable *pt, iova_t iova, uint64_t length);
+
+/*
+ * Where pgtable_read_dirty() of [first, last] would find something first; false: nowhere. As quick as that is where
+ * nothing is dirty.
+ */
+bool pgtable_next_dirty(struct pgtable *pt, iova_t first, iova_t last, iova_t *at);
 
 enum { PGTABLE_NO_CLEAR = 1u << 0 }; /* of pgtable_read_dirty() */
 

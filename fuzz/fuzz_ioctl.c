@@ -23,7 +23,7 @@
 
 static const struct iommu_driver fine_driver = {
 	.name = "fine",
-	.pgsize_bitmap = 1ull << 9 | 1ull << 12 | 1ull << 21,
+	.pgsize_bitmap = 1ull << 11 | 1ull << 12 | 1ull << 21,
 	.aperture_first = 0x1000,
 	.aperture_last = (1ull << 32) - 1,
 };

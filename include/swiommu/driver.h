@@ -33,10 +33,22 @@ struct iommu_page_response;
 struct iommufd_viommu;
 struct iommu_domain_ops;
 
+/* The formats of page tables, those of real IOMMUs bit for bit. Smallest page, sizes of leaves, IOVA bits at most: */
+enum iommu_pt_format {
+	IOMMU_PT_ANY,	   /* AMDV1, or AMDV1_2K if the smallest page is less than 4 KiB */
+	IOMMU_PT_AMDV1,	   /* AMD-Vi host table: 4 KiB, all powers of two but 512 GiB; 64 */
+	IOMMU_PT_AMDV1_2K, /* the same with a smallest page of 2 KiB; 63 */
+	IOMMU_PT_X86_64, /* VT-d first stage, AMD-Vi v2: 4 KiB, 2 MiB, 1 GiB; 56; no dirty tracking */
+	IOMMU_PT_VTDSS,	  /* VT-d second stage: 4 KiB, 2 MiB, 1 GiB; 57 */
+	IOMMU_PT_RISCV64, /* RISC-V: 4 KiB, 2 MiB, 1 GiB and up; 56; no dirty tracking */
+};
+
 /* What page tables can hold; as in struct iommu_driver. */
 struct iommu_table_format {
 	uint64_t pgsize_bitmap;
 	uint64_t aperture_first, aperture_last;
+	enum iommu_pt_format format;
+	bool coherent; /* every leaf says so, where the format can */
 };
 
 /* A software IOMMU driver. All members are constant. */
@@ -44,6 +56,8 @@ struct iommu_driver {
 	const char *name;
 	uint64_t pgsize_bitmap; /* bit n: pages of 2^n bytes; the smallest is at most 4096 */
 	uint64_t aperture_first, aperture_last; /* IOVAs its page tables can hold */
+	/* Of these tables. Sizes that the format does not have are left out; the smallest must be one of it. */
+	enum iommu_pt_format pt_format;
 	uint32_t hwpt_flags;	 /* IOMMU_HWPT_ALLOC_... that its page tables can be made with */
 	bool enforces_coherency; /* DMA always snoops caches: VFIO_DMA_CC_IOMMU */
 	const struct iommu_resv_region *resv; /* reserved for every device, e.g. an MSI window */

@@ -333,7 +333,7 @@ static int attach_new_auto_locked(struct iommufd_device *idev, uint32_t pasid, s
 	struct hwpt *hwpt;
 	int rc;
 
-	rc = hwpt_create_locked(ioas, idev->dev->iommu, true, &hwpt);
+	rc = hwpt_create_locked(ioas, idev->dev->iommu, true, NULL, 0, &idev->why, &hwpt);
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&idev->dgroup->lock);
@@ -593,7 +593,7 @@ static int replace_new_auto_locked(struct iommufd_device *idev, uint32_t pasid, 
 	struct hwpt *hwpt;
 	int rc;
 
-	rc = hwpt_create_locked(ioas, idev->dev->iommu, true, &hwpt);
+	rc = hwpt_create_locked(ioas, idev->dev->iommu, true, NULL, 0, &idev->why, &hwpt);
 	if (rc)
 		return rc;
 	rc = hwpt_populate_locked(hwpt, &idev->why);

@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "core/device.h"
 #include "mem/accounts.h"
+#include "mem/phys.h"
 
 static void log_to_hooks(void *data, enum swi_log_level level, const char *line)
 {
@@ -21,12 +22,12 @@ int swiommu_open_with(const struct swiommu_options *options, struct iommufd_ctx 
 
 	if (!ctx)
 		return -ENOMEM;
-	if (options && options->accounts) {
+	if (phys_space_create(&ctx->phys))
+		goto free;
+	if (options && options->accounts)
 		ctx->accounts = mem_accounts_get(options->accounts);
-	} else if (mem_accounts_create(&ctx->accounts)) {
-		swi_free(ctx);
-		return -ENOMEM;
-	}
+	else if (mem_accounts_create(&ctx->accounts))
+		goto put_phys;
 	pthread_mutex_init(&ctx->walk_lock, NULL);
 	obj_table_init(&ctx->table);
 	if (options) {
@@ -39,6 +40,11 @@ int swiommu_open_with(const struct swiommu_options *options, struct iommufd_ctx 
 	ctx->refs = 1;
 	*out = ctx;
 	return 0;
+put_phys:
+	phys_space_put(ctx->phys);
+free:
+	swi_free(ctx);
+	return -ENOMEM;
 }
 
 int swiommu_open(const struct swiommu_hooks *hooks, struct iommufd_ctx **out)
@@ -71,6 +77,7 @@ void iommufd_ctx_put(struct iommufd_ctx *ictx)
 	if (ictx->own_regions)
 		swiommu_regions_destroy(ictx->regions);
 	mem_accounts_put(ictx->accounts);
+	phys_space_put(ictx->phys);
 	swi_free(ictx);
 }
 

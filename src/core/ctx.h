@@ -20,6 +20,8 @@ struct iommufd_ctx {
 	struct mem_accounts *accounts; /* counted; immutable */
 	_Atomic(uint64_t) flushes;     /* of nested domains, so far; see dma_nested.c */
 	pthread_mutex_t walk_lock;     /* a leaf: see iommu_walk_swap() */
+	_Atomic uint64_t page_tables;  /* how many have been made */
+	struct phys_space *phys;       /* counted; where backings are in page tables; immutable */
 	struct swiommu_regions
 		*regions; /* NULL until needed; then constant. Set under the table's lock */
 	bool own_regions; /* destroyed with the context */

@@ -1,210 +1,304 @@
 // SPDX-License-Identifier: MIT
 /*
- * Dirty bits: where they are kept, which page-table entry a write goes through, and marking. Reading and
- * clearing, with the ioctls, are in dirty_read.c; why no write is lost is in dirty.h.
+ * Reading and clearing dirty bits: HWPT_SET_DIRTY_TRACKING and HWPT_GET_DIRTY_BITMAP (spec devices.md 3). What both
+ * ask of a device at its attach is here as well.
  *
- * The bits of an area live in one block, which is counted because a split leaves two areas with one block: each
- * half has a view of its own, which counts bits from the beginning of the block, so that nothing has to be
- * copied under writers. The first view of a block is part of it.
+ * GET goes from mapping to mapping, in turns: under the map's lock, which keeps tables from changing under areas that
+ * are not busy, it moves what is dirty into a window of the bitmap kept here, until that is full; without locks it then
+ * ORs the window into the caller's memory, which may block. A window begins where something is dirty, so that their
+ * number follows what is dirty, not the range. A leaf is taken as a whole: what of it lies beyond the window is the
+ * `rest`, for the next one.
+ *
+ * What was cleared but cannot be told, since the caller's memory is bad, is lost; so it is on Linux.
  */
-#include "core/dirty.h"
-
 #include <errno.h>
+#include <string.h>
 
 #include "base/alloc.h"
+#include "core/call.h"
+#include "core/dirty.h"
 
-#define HUGE_SHIFT 21
+typedef unsigned long long ull;
 
-struct dirty_bits {
-	atomic_uint refs; /* views */
-	struct dirty_view first;
-	_Atomic(uint64_t) bits[]; /* the summary, then the words */
+#define WINDOW_WORDS 2048ull /* of a window at best */
+#define SPARE_WORDS 256ull   /* when there is no memory */
+#define AREAS_AT_A_TIME 256  /* for which the map's lock is held */
+
+struct report {
+	struct swiommu_caller *caller; /* NULL: nobody wants to know, the bits are only cleared */
+	uint64_t uptr;
+	iova_t first, last; /* what is asked for */
+	unsigned int shift; /* of the bytes that a bit of the bitmap stands for */
+	bool clear;
+	bool cleared; /* something was */
+	/*
+	 * The window: `words` words from bit `base` of the bitmap on, of which bits low .. high have been touched, and
+	 * room for the caller's bits of the same place. Allocated when something is dirty, or else the spare one.
+	 */
+	bool open;
+	uint64_t base, low, high;
+	uint64_t words, *window, *theirs;
+	/* Taken already, and to be told with windows of its own. */
+	bool has_rest;
+	iova_t rest, rest_last;
+	uint64_t spare[2 * SPARE_WORDS]; /* not initialised */
 };
 
-/* ---- the page table ------------------------------------------------------------------------------ */
+/* ---- the window ---------------------------------------------------------------------------------- */
 
-/*
- * How much memory at a time is one piece to the IOMMU: a page of the memory behind the area, or what OPTION
- * HUGE_PAGES allows of it. The area is pinned.
- */
-static uint64_t contiguous_bytes(const struct ioas *ioas, const struct iova_area *area)
+/* All but the spare room, which is large. */
+static void report_init(struct report *r, struct swiommu_caller *caller, uint64_t uptr,
+			unsigned int shift, bool clear)
 {
-	uint64_t page = backing_page_of(area->backing, area->offset), last;
-	struct page_key key;
+	r->caller = caller;
+	r->uptr = uptr;
+	r->shift = shift;
+	r->clear = clear;
+	r->cleared = false;
+	r->open = false;
+	r->window = NULL;
+	r->has_rest = false;
+}
 
-	if (!ioas->huge_pages)
-		return SWI_PAGE_SIZE;
-	last = backing_page_of(area->backing, area->offset + (area->last - area->iova));
-	/* Mixed memory counts as small pages. */
-	for (;; page = SWI_MIN(page + (1u << (HUGE_SHIFT - SWI_PAGE_SHIFT)), last)) {
-		if (backing_page_key(area->backing, page, &key) || !key.huge)
-			return SWI_PAGE_SIZE;
-		if (page == last)
-			return 1ull << HUGE_SHIFT;
+/* The last IOVA that the open window has room for. */
+static iova_t window_end(const struct report *r)
+{
+	uint64_t highest = (r->last - r->first) >> r->shift;
+
+	if (highest - r->base < r->words * 64)
+		return r->last;
+	return r->first + (((r->base + r->words * 64) << r->shift) - 1);
+}
+
+/* Never fails, so that nobody has to give bits back. */
+static void window_alloc(struct report *r)
+{
+	r->words = WINDOW_WORDS;
+	r->window = swi_alloc(2 * WINDOW_WORDS * sizeof(r->window[0]));
+	if (!r->window) {
+		r->words = SPARE_WORDS;
+		r->window = r->spare;
+	}
+	r->theirs = r->window + r->words;
+}
+
+static void window_free(struct report *r)
+{
+	if (r->window != r->spare)
+		swi_free(r->window);
+}
+
+/* Opens it, if it is not, where the bit of `iova` is. */
+static void window_open(struct report *r, iova_t iova)
+{
+	if (r->open)
+		return;
+	if (!r->window)
+		window_alloc(r);
+	r->open = true;
+	r->base = (iova - r->first) >> r->shift & ~63ull;
+	r->low = UINT64_MAX;
+	r->high = 0;
+	memset(r->window, 0, r->words * sizeof(r->window[0]));
+}
+
+static void touch(struct report *r, uint64_t low, uint64_t high)
+{
+	r->low = SWI_MIN(r->low, low);
+	r->high = SWI_MAX(r->high, high);
+}
+
+/* Sets the bits of [first, last]. */
+static void window_set(struct report *r, iova_t first, iova_t last)
+{
+	uint64_t low = ((first - r->first) >> r->shift) - r->base;
+	uint64_t high = ((last - r->first) >> r->shift) - r->base;
+	uint64_t head = ~0ull << low % 64, tail = ~0ull >> (63 - high % 64);
+
+	touch(r, low, high);
+	if (low / 64 == high / 64) {
+		r->window[low / 64] |= head & tail;
+		return;
+	}
+	r->window[low / 64] |= head;
+	for (uint64_t w = low / 64 + 1; w < high / 64; w++)
+		r->window[w] = ~0ull;
+	r->window[high / 64] |= tail;
+}
+
+/* ORs part of the window, bytes from .. to, into the caller's memory. */
+static int merge(struct report *r, uint64_t uptr, size_t from, size_t to)
+{
+	const unsigned char *mine = (const unsigned char *)r->window + from;
+	unsigned char *theirs = (unsigned char *)r->theirs;
+	size_t n = to - from + 1;
+	int rc;
+
+	rc = r->caller->ops->copy_in(r->caller, theirs, uptr, n);
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < n; i++)
+		theirs[i] |= mine[i];
+	return r->caller->ops->copy_out(r->caller, uptr, theirs, n);
+}
+
+/* Hands the window over. What the caller's memory does not take is left out, by the page. Without locks. */
+static void window_flush(struct report *r)
+{
+	size_t from, to, last;
+	uint64_t uptr, end;
+
+	if (!r->open)
+		return;
+	r->open = false;
+	from = r->low / 8;
+	last = r->high / 8;
+	if (__builtin_add_overflow(r->uptr, r->base / 8 + from, &uptr) ||
+	    __builtin_add_overflow(uptr, last - from, &end))
+		return;
+	if (!merge(r, uptr, from, last))
+		return;
+	for (; from <= last; uptr += to + 1 - from, from = to + 1) {
+		to = SWI_MIN(last, from + (SWI_PAGE_SIZE - 1 - uptr % SWI_PAGE_SIZE));
+		merge(r, uptr, from, to);
 	}
 }
 
-/* The sizes of entries that the HWPT's page table can have in the area: at most that, and where memory is aligned as IOVA is. */
-static uint64_t leaf_sizes(const struct hwpt *hwpt, const struct iova_area *area)
+/* Hands over what did not fit into a window, after the one that is open. Without locks. */
+static void flush_rest(struct report *r)
 {
-	uint64_t sizes = hwpt->table.pgsize_bitmap, smallest = sizes & -sizes;
-	uint64_t differ = (backing_addr(area->backing) + area->offset) ^ area->iova;
-	uint64_t limit = contiguous_bytes(hwpt->ioas, area);
+	iova_t end;
 
-	/* Of a difference in bit n, sizes above 2^n are out. */
-	if (differ & (limit - 1))
-		limit = differ & -differ;
-	return (sizes & (limit | (limit - 1))) | smallest;
+	window_flush(r);
+	while (r->has_rest) {
+		window_open(r, r->rest);
+		end = SWI_MIN(r->rest_last, window_end(r));
+		window_set(r, r->rest, end);
+		window_flush(r);
+		r->has_rest = end != r->rest_last;
+		r->rest = end + 1;
+	}
 }
 
-/*
- * The entry of the page table that maps `iova`. Page tables are filled with the largest entries that fit in memory that
- * is contiguous, which are aligned blocks within the area; so that is what is computed. A HWPT with a page table in
- * memory would be asked instead.
- */
-static void find_leaf(const struct dirty_view *v, iova_t iova, iova_t *first, iova_t *last)
+/* ---- one mapping --------------------------------------------------------------------------------- */
+
+/* [iova, iova + length) is dirty; it begins in the window. */
+static void record(void *data, iova_t iova, uint64_t length)
 {
-	uint64_t left = v->leaf_sizes, size;
+	iova_t last = iova + (length - 1), end;
+	struct report *r = data;
+
+	r->cleared |= r->clear;
+	end = window_end(r);
+	if (last > end) {
+		r->has_rest = true;
+		r->rest = end + 1;
+		r->rest_last = last;
+		last = end;
+	}
+	window_set(r, iova, last);
+}
+
+/* The last IOVA of the leaf at `iova`, or `iova`. */
+static iova_t leaf_end(struct pgtable *pt, iova_t iova)
+{
+	struct pgtable_leaf leaf;
+
+	return pgtable_lookup(pt, iova, &leaf) ? leaf.iova + (leaf.length - 1) : iova;
+}
+
+/* The part [*at, end] of an area. False: the window is full, and *at is where to go on. Map locked. */
+static bool scan_area(struct report *r, const struct hwpt *hwpt, iova_t *at, iova_t end)
+{
+	unsigned flags = r->clear ? 0 : PGTABLE_NO_CLEAR;
+	struct pgtable *pt = hwpt->tables.table;
+	iova_t stop;
+
+	if (!r->caller) {
+		pgtable_read_dirty(pt, *at, end - *at + 1, flags, NULL, NULL, NULL);
+		return true;
+	}
+	if (!pgtable_next_dirty(pt, *at, end, at))
+		return true;
+	window_open(r, *at);
+	stop = window_end(r);
+	if (*at > stop)
+		return false;
+	/* Part of a leaf could be told, but not cleaned. */
+	stop = stop < end ? SWI_MIN(end, leaf_end(pt, stop)) : end;
+	pgtable_read_dirty(pt, *at, stop - *at + 1, flags, record, r, NULL);
+	*at = stop + 1;
+	return stop == end;
+}
+
+/* ---- all mappings -------------------------------------------------------------------------------- */
+
+enum progress { AT_END, WINDOW_FULL, GO_ON };
+
+/* From *at on, as far as memory is mapped without a gap. Map locked. */
+static enum progress scan_run_locked(struct report *r, struct hwpt *hwpt, iova_t *at)
+{
+	struct iova_area *area = iova_map_first(hwpt->ioas->map, *at);
+	iova_t end;
+
+	for (unsigned int n = 0; n < AREAS_AT_A_TIME; n++, area = iova_area_next(area)) {
+		if (!area || area->iova > *at || area->busy)
+			return AT_END;
+		end = SWI_MIN(area->last, r->last);
+		if (!scan_area(r, hwpt, at, end))
+			return WINDOW_FULL;
+		if (end == r->last)
+			return AT_END;
+		*at = end + 1;
+		if (r->has_rest)
+			return WINDOW_FULL;
+	}
+	return GO_ON;
+}
+
+static void read_dirty(struct report *r, struct hwpt *hwpt)
+{
+	struct iova_map *map = hwpt->ioas->map;
+	enum progress progress;
+	iova_t at = r->first;
 
 	do {
-		size = 1ull << (63 - __builtin_clzll(left));
-		left &= ~size;
-		*first = iova & -size;
-		*last = *first + (size - 1);
-	} while (left && (*first < v->base || *last > v->last));
+		iova_map_lock(map);
+		progress = scan_run_locked(r, hwpt, &at);
+		iova_map_unlock(map);
+		if (progress != GO_ON)
+			flush_rest(r);
+	} while (progress != AT_END);
+	/* What was written because a bit was set before, is in memory when we return. */
+	if (r->cleared)
+		iova_map_sync(map);
 }
 
-/* ---- marking ------------------------------------------------------------------------------------- */
-
-static void mark_word(struct dirty_view *v, uint64_t w, uint64_t mask)
+/* All areas, whatever is between them. */
+static void forget_dirty(struct hwpt *hwpt)
 {
-	_Atomic(uint64_t) *word = &v->words[w], *summary = &v->summary[w / 64];
-	uint64_t bit = 1ull << w % 64;
+	struct iova_map *map = hwpt->ioas->map;
+	struct iova_area *area;
+	iova_t at = 0, from;
+	struct report r;
 
-	if ((atomic_load(word) & mask) != mask)
-		atomic_fetch_or(word, mask);
-	if (!(atomic_load(summary) & bit))
-		atomic_fetch_or(summary, bit);
-}
+	report_init(&r, NULL, 0, 0, true);
 
-void dirty_mark_view(struct dirty_view *v, iova_t first, iova_t last)
-{
-	uint64_t s, e, w;
-	iova_t other;
-
-	/* A single size is that of a bit. */
-	if (v->leaf_sizes & (v->leaf_sizes - 1)) {
-		find_leaf(v, last, &other, &last);
-		find_leaf(v, first, &first, &other);
-	}
-	s = (first - v->base) >> v->shift;
-	e = (last - v->base) >> v->shift;
-	for (w = s / 64; w <= e / 64; w++) {
-		uint64_t mask = ~0ull;
-
-		if (w == s / 64)
-			mask &= ~0ull << s % 64;
-		if (w == e / 64)
-			mask &= ~0ull >> (63 - e % 64);
-		mark_word(v, w, mask);
-	}
-}
-
-/* ---- views --------------------------------------------------------------------------------------- */
-
-static void put_view(struct dirty_view *v)
-{
-	struct dirty_bits *bits = v->bits;
-
-	if (v != &bits->first)
-		swi_free(v);
-	if (atomic_fetch_sub(&bits->refs, 1) == 1)
-		swi_free(bits);
-}
-
-/* Not linked to the area yet. NULL: no memory. */
-static struct dirty_view *make_view(const struct hwpt *hwpt, const struct iova_area *area)
-{
-	unsigned int shift = __builtin_ctzll(hwpt->table.pgsize_bitmap);
-	uint64_t words = ((area->last - area->iova) >> shift) / 64 + 1;
-	uint64_t summary = (words + 63) / 64;
-	struct dirty_bits *bits;
-	struct dirty_view *v;
-
-	bits = swi_zalloc(sizeof(*bits) + (words + summary) * sizeof(bits->bits[0]));
-	if (!bits)
-		return NULL;
-	v = &bits->first;
-	bits->refs = 1;
-	v->hwpt = hwpt;
-	v->base = area->iova;
-	v->last = area->last;
-	v->shift = shift;
-	v->leaf_sizes = leaf_sizes(hwpt, area);
-	v->summary = bits->bits;
-	v->words = bits->bits + summary;
-	v->bits = bits;
-	return v;
-}
-
-static void link_view(struct iova_area *area, struct dirty_view *v)
-{
-	v->next = atomic_load_explicit(&area->dirty, memory_order_relaxed);
-	atomic_store_explicit(&area->dirty, v, memory_order_release);
-}
-
-void dirty_area_fini(struct iova_area *area)
-{
-	struct dirty_view *v = area->dirty, *next;
-
-	for (; v; v = next) {
-		next = v->next;
-		put_view(v);
-	}
-	area->dirty = NULL;
-}
-
-int dirty_area_init(struct ioas *ioas, struct iova_area *area)
-{
-	struct dirty_view *v;
-	struct list *pos;
-
-	list_for_each (pos, &ioas->trackers) {
-		v = make_view(list_entry(pos, struct hwpt, tracker), area);
-		if (!v) {
-			dirty_area_fini(area);
-			return -ENOMEM;
+	do {
+		iova_map_lock(map);
+		area = iova_map_first(map, at);
+		for (unsigned int n = 0; area && n < AREAS_AT_A_TIME;
+		     n++, area = iova_area_next(area)) {
+			from = area->iova;
+			if (!area->busy)
+				scan_area(&r, hwpt, &from, area->last);
+			at = area->last + 1;
 		}
-		link_view(area, v);
-	}
-	return 0;
+		iova_map_unlock(map);
+	} while (area && at);
 }
 
-int dirty_area_split(struct iova_area *area, struct iova_area *right)
-{
-	struct dirty_view *v, *copy;
-
-	for (v = area->dirty; v; v = v->next) {
-		copy = swi_new(struct dirty_view);
-		if (!copy) {
-			dirty_area_fini(right);
-			return -ENOMEM;
-		}
-		copy->hwpt = v->hwpt;
-		copy->base = v->base;
-		copy->last = v->last;
-		copy->shift = v->shift;
-		copy->leaf_sizes = v->leaf_sizes;
-		copy->summary = v->summary;
-		copy->words = v->words;
-		copy->bits = v->bits;
-		atomic_fetch_add(&v->bits->refs, 1);
-		link_view(right, copy);
-	}
-	return 0;
-}
-
-/* ---- HWPTs --------------------------------------------------------------------------------------- */
+/* ---- attaching ----------------------------------------------------------------------------------- */
 
 int dirty_check_attach(const struct device *dev, const struct hwpt *hwpt, struct swi_reason *why)
 {
@@ -214,88 +308,95 @@ int dirty_check_attach(const struct device *dev, const struct hwpt *hwpt, struct
 			hwpt->obj.id, dev->name);
 }
 
-/* Takes the view out of the area's list. Map locked. */
-static struct dirty_view *unlink_view_locked(struct iova_area *area, const struct hwpt *hwpt)
+/* ---- ioctls -------------------------------------------------------------------------------------- */
+
+static int check_tracks(struct call *call, const struct hwpt *hwpt)
 {
-	_Atomic(struct dirty_view *) *at = &area->dirty;
-	struct dirty_view *v;
-
-	for (; (v = *at); at = &v->next) {
-		if (v->hwpt != hwpt)
-			continue;
-		/* A reader that is at v goes on from there. */
-		*at = v->next;
-		break;
-	}
-	return v;
-}
-
-#define DROP_BATCH 64u
-
-/* Takes the views of a HWPT away from all areas below `end` (NULL: all). Domains lock exclusive. */
-static void drop_views(struct hwpt *hwpt, struct iova_area *end)
-{
-	struct iova_map *map = hwpt->ioas->map;
-	struct dirty_view *batch[DROP_BATCH];
-	struct iova_area *area;
-	size_t n;
-
-	iova_map_lock(map);
-	for (area = iova_map_first(map, 0); area != end;) {
-		for (n = 0; n < DROP_BATCH && area != end; area = iova_area_next(area)) {
-			batch[n] = unlink_view_locked(area, hwpt);
-			n += !!batch[n];
-		}
-		iova_map_unlock(map);
-		/* Devices on other HWPTs of the IOAS pass by here. */
-		iova_map_sync(map);
-		while (n)
-			put_view(batch[--n]);
-		iova_map_lock(map);
-	}
-	iova_map_unlock(map);
-}
-
-int dirty_hwpt_add(struct hwpt *hwpt)
-{
-	struct ioas *ioas = hwpt->ioas;
-	struct iova_area *area;
-	struct dirty_view *v;
-	int rc = 0;
-
-	if (!hwpt->tracks_dirty)
+	if (hwpt->tracks_dirty)
 		return 0;
-	pthread_rwlock_wrlock(&ioas->domains);
-	/* The tree cannot change meanwhile: its lock is taken to step, and to link. */
-	iova_map_lock(ioas->map);
-	area = iova_map_first(ioas->map, 0);
-	while (area) {
-		iova_map_unlock(ioas->map);
-		v = make_view(hwpt, area);
-		if (!v) {
-			drop_views(hwpt, area);
-			rc = -ENOMEM;
-			goto out;
-		}
-		iova_map_lock(ioas->map);
-		link_view(area, v);
-		area = iova_area_next(area);
-	}
-	iova_map_unlock(ioas->map);
-	list_add_tail(&ioas->trackers, &hwpt->tracker);
-	hwpt->tracked = true;
+	return swi_fail(call->why, -EOPNOTSUPP,
+			"HWPT %u was not made with IOMMU_HWPT_ALLOC_DIRTY_TRACKING", hwpt->obj.id);
+}
+
+int dirty_cmd_set(struct call *call)
+{
+	const struct iommu_hwpt_set_dirty_tracking *cmd = (void *)call->cmd.bytes;
+	struct hwpt *hwpt;
+	struct obj *obj;
+	int rc;
+
+	if (cmd->flags & ~IOMMU_HWPT_DIRTY_TRACKING_ENABLE)
+		return swi_fail(call->why, -EOPNOTSUPP, "flags %#x: only ENABLE is defined",
+				cmd->flags);
+	rc = obj_get(call->ctx, cmd->hwpt_id, OBJ_HWPT_PAGING, "hwpt_id", call->why, &obj);
+	if (rc)
+		return rc;
+	hwpt = hwpt_of(obj);
+	rc = check_tracks(call, hwpt);
+	if (rc)
+		goto out;
+	if (cmd->flags & IOMMU_HWPT_DIRTY_TRACKING_ENABLE)
+		forget_dirty(hwpt);
+	atomic_store(&hwpt->tracking, cmd->flags & IOMMU_HWPT_DIRTY_TRACKING_ENABLE);
+	/* DMA that goes by the old state has ended when we return. */
+	iova_map_sync(hwpt->ioas->map);
 out:
-	pthread_rwlock_unlock(&ioas->domains);
+	obj_put(obj);
 	return rc;
 }
 
-void dirty_hwpt_remove(struct hwpt *hwpt)
+/* Steps 3 to 5 of devices.md 3.2. */
+static int check_range(struct call *call, struct ioas *ioas, iova_t *last)
 {
-	if (!hwpt->tracked)
-		return;
-	pthread_rwlock_wrlock(&hwpt->ioas->domains);
-	list_del(&hwpt->tracker);
-	hwpt->tracked = false;
-	drop_views(hwpt, NULL);
-	pthread_rwlock_unlock(&hwpt->ioas->domains);
+	const struct iommu_hwpt_get_dirty_bitmap *cmd = (void *)call->cmd.bytes;
+	uint64_t align;
+
+	if (!cmd->length)
+		return swi_fail(call->why, -EINVAL, "length is 0");
+	if (!range_last(cmd->iova, cmd->length, last))
+		return swi_fail(call->why, -EOVERFLOW, "iova %#llx + length %#llx passes 2^64",
+				(ull)cmd->iova, (ull)cmd->length);
+	iova_map_lock(ioas->map);
+	align = ioas->align;
+	iova_map_unlock(ioas->map);
+	if ((cmd->iova | (*last + 1)) & (align - 1))
+		return swi_fail(
+			call->why, -EINVAL,
+			"[%#llx, %#llx] is not aligned to the %llu bytes that this IOAS demands",
+			(ull)cmd->iova, (ull)*last, (ull)align);
+	if (!cmd->page_size || (cmd->iova | (*last + 1)) & (cmd->page_size - 1))
+		return swi_fail(call->why, -EINVAL,
+				"[%#llx, %#llx] is not aligned to page_size %#llx", (ull)cmd->iova,
+				(ull)*last, (ull)cmd->page_size);
+	return 0;
+}
+
+int dirty_cmd_get(struct call *call)
+{
+	const struct iommu_hwpt_get_dirty_bitmap *cmd = (void *)call->cmd.bytes;
+	struct report r;
+	struct obj *obj;
+	iova_t last = 0;
+	int rc;
+
+	if (cmd->flags & ~IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR || cmd->__reserved)
+		return swi_fail(call->why, -EOPNOTSUPP,
+				"only the flag NO_CLEAR is defined, and __reserved must be 0");
+	rc = obj_get(call->ctx, cmd->hwpt_id, OBJ_HWPT_PAGING, "hwpt_id", call->why, &obj);
+	if (rc)
+		return rc;
+	rc = check_range(call, hwpt_of(obj)->ioas, &last);
+	if (!rc)
+		rc = check_tracks(call, hwpt_of(obj));
+	if (!rc) {
+		/* A size that is no power of two counts as its lowest bit, as on Linux. */
+		report_init(&r, call->caller, cmd->data, __builtin_ctzll(cmd->page_size),
+			    !(cmd->flags & IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR));
+		r.first = cmd->iova;
+		r.last = last;
+		read_dirty(&r, hwpt_of(obj));
+		window_free(&r);
+	}
+	obj_put(obj);
+	return rc;
 }

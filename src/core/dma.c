@@ -2,9 +2,9 @@
 /*
  * A device's DMA: from an IOVA to bytes moved (see include/swiommu/iommufd.h).
  *
- * Each handle is a reader of the IOVA map (iova/map.h). An access works in steps, one per contiguous run inside
- * one area: announce, load where the device's DMA goes, translate, check the permission, move, retire. A
- * step is limited in length so that nobody who waits for it (unmap, detach) waits for long.
+ * Each handle is a reader of the IOVA map (iova/map.h). An access works in steps, one per contiguous run of memory:
+ * announce, load where the device's DMA goes, translate by the page table there (translate.h), check the permission,
+ * move, retire. A step is limited in length so that nobody who waits for it (unmap, detach) waits for long.
  *
  * What happens to an access that a step cannot go on with is up to dma_recover() (dma_fault.c), between two steps.
  */
@@ -18,45 +18,32 @@
 
 /* ---- moving --------------------------------------------------------------------------------------- */
 
-/* Bytes from `iova` to `last`, at most `len`. */
-static size_t run_length(iova_t iova, iova_t last, size_t len)
+int dma_move(const struct place *place, void *buf, size_t len, unsigned int dir)
 {
-	uint64_t left = last - iova; /* one less than the bytes left */
-
-	return left < len ? left + 1 : len;
-}
-
-static int move_in_area(struct iova_area *area, iova_t iova, void *buf, size_t len,
-			unsigned int dir)
-{
-	uint64_t at = iova - area->iova;
-	char *host = atomic_load_explicit(&area->host, memory_order_relaxed);
-
-	if (host)
-		return dir == SWI_WRITE ? mem_guard_copy(host + at, buf, len)
-					: mem_guard_copy(buf, host + at, len);
-	return dir == SWI_WRITE ? backing_write(area->backing, area->offset + at, buf, len)
-				: backing_read(area->backing, area->offset + at, buf, len);
+	if (SWI_LIKELY(place->host != NULL))
+		return dir == SWI_WRITE ? mem_guard_copy(place->host, buf, len)
+					: mem_guard_copy(buf, place->host, len);
+	if (!place->backing)
+		return -EFAULT;
+	return dir == SWI_WRITE ? backing_write(place->backing, place->offset, buf, len)
+				: backing_read(place->backing, place->offset, buf, len);
 }
 
 int dma_find(struct swiommu_dma *dma, const struct hwpt *paging, iova_t iova, unsigned int dir,
-	     struct iova_area **area, size_t *len)
+	     struct place *place, size_t *len)
 {
-	iova_t last;
-
-	*area = iova_translate_run(&dma->reader, paging->ioas->map, iova, &last);
-	if (!*area)
+	if (!translate(&dma->reader, &dma->translator, paging, iova, *len, place))
 		return -ENOENT;
-	if (!((*area)->prot & dir))
+	if (!(place->prot & dir))
 		return -EPERM;
-	*len = run_length(iova, last, *len);
+	*len = SWI_MIN(*len, place->length);
 	return 0;
 }
 
 /* One step: at most `*len` bytes, the number moved in *len. Does not report. */
 static int step(struct swiommu_dma *dma, iova_t iova, void *buf, size_t *len, unsigned int dir)
 {
-	struct iova_area *area;
+	struct place place;
 	bool nested = false;
 	struct hwpt *hwpt;
 	int rc;
@@ -76,7 +63,7 @@ static int step(struct swiommu_dma *dma, iova_t iova, void *buf, size_t *len, un
 			goto out;
 		hwpt = hwpt_paging(hwpt);
 	}
-	rc = dma_find(dma, hwpt, iova, dir, &area, len);
+	rc = dma_find(dma, hwpt, iova, dir, &place, len);
 	if (SWI_UNLIKELY(rc)) {
 		/* The user of a nested HWPT can do nothing about it. */
 		if (nested && dma->nest.in_parent)
@@ -84,8 +71,8 @@ static int step(struct swiommu_dma *dma, iova_t iova, void *buf, size_t *len, un
 		goto out;
 	}
 	if (dir == SWI_WRITE && atomic_load(&hwpt->tracking))
-		dirty_mark(area, hwpt, iova, iova + (*len - 1));
-	rc = move_in_area(area, iova, buf, *len, dir);
+		dirty_mark(hwpt, iova, *len);
+	rc = dma_move(&place, buf, *len, dir);
 	if (rc)
 		rc = -EFAULT;
 out:

@@ -5,7 +5,7 @@
 /*
  * A device's DMA, by file:
  *
- *   dma.c        moving bytes: translate, check, copy
+ *   dma.c        moving bytes: translate (translate.h), check, copy
  *   dma_route.c  handles, and where the DMA of a device with a PASID goes
  *   dma_nested.c translations that a guest owns
  *   dma_fault.c  what becomes of an access that does not reach memory: page requests, reports
@@ -17,6 +17,7 @@
 
 #include "base/rbtree.h"
 #include "core/device.h"
+#include "core/translate.h"
 
 struct dma_route {
 	struct rb_node node; /* in idev->routes, by pasid; idev->dma_lock */
@@ -47,6 +48,7 @@ struct dma_nest {
 
 struct swiommu_dma {
 	struct iova_reader reader; /* first: it has cache lines of its own */
+	struct translator translator;
 	struct dma_route *route;   /* exists as long as the handle */
 	struct iommufd_device *idev;
 	unsigned int flags; /* SWIOMMU_DMA_... */
@@ -63,11 +65,14 @@ static inline uint32_t dma_perm(const struct swiommu_dma *dma, unsigned int dir)
 }
 
 /*
- * Where an IOVA of a device on a page table leads: the area, and in *len how much of what was asked for lies there in one
+ * Where an IOVA of a device on a page table leads, and in *len how much of what was asked for lies there in one
  * piece. Inside a read section. -ENOENT, -EPERM.
  */
 int dma_find(struct swiommu_dma *dma, const struct hwpt *paging, iova_t iova, unsigned int dir,
-	     struct iova_area **area, size_t *len);
+	     struct place *place, size_t *len);
+
+/* Moves bytes that dma_find() has found, in the same section. -EFAULT, -EINVAL. */
+int dma_move(const struct place *place, void *buf, size_t len, unsigned int dir);
 
 /*
  * Through a nested HWPT: *iova becomes the address in its page table, and *len is cut to what holds for. Inside a read

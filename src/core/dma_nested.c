@@ -24,59 +24,51 @@ struct iommu_walk {
 
 /* ---- what drivers call ---------------------------------------------------------------------------- */
 
-/* The word of the parent at `addr`: in the area, and in this process if it can be addressed. */
+/* The word of the parent at `addr`, and where it is in this process if it can be addressed. */
 static int find_word(struct iommu_walk *walk, uint64_t addr, unsigned int dir,
-		     struct iova_area **area, _Atomic(uint64_t) **host)
+		     struct place *place, _Atomic(uint64_t) **host)
 {
 	size_t len = sizeof(uint64_t);
-	char *start;
 	int rc;
 
-	rc = addr % len ? -EINVAL : dma_find(walk->dma, walk->paging, addr, dir, area, &len);
-	if (rc || len < sizeof(uint64_t)) {
+	rc = addr % len ? -EINVAL : dma_find(walk->dma, walk->paging, addr, dir, place, &len);
+	if (rc || len < sizeof(uint64_t) || (!place->host && !place->backing)) {
 		walk->dma->nest.in_parent = true;
 		walk->dma->nest.addr = addr;
 		return -EFAULT;
 	}
-	start = atomic_load_explicit(&(*area)->host, memory_order_relaxed);
-	start = start ? start + (addr - (*area)->iova) : NULL;
 	/* Memory that is mapped at an odd address cannot be changed atomically. */
-	*host = (uintptr_t)start % len ? NULL : (_Atomic(uint64_t) *)start;
+	*host = (uintptr_t)place->host % len ? NULL : (_Atomic(uint64_t) *)place->host;
 	return 0;
-}
-
-static uint64_t offset_in(const struct iova_area *area, uint64_t addr)
-{
-	return area->offset + (addr - area->iova);
 }
 
 int iommu_walk_load(struct iommu_walk *walk, uint64_t addr, uint64_t *value)
 {
 	_Atomic(uint64_t) *host;
-	struct iova_area *area;
+	struct place place;
 	int rc;
 
 	*value = 0;
-	rc = find_word(walk, addr, SWI_READ, &area, &host);
+	rc = find_word(walk, addr, SWI_READ, &place, &host);
 	if (rc)
 		return rc;
 	rc = host ? mem_guard_load(host, value)
-		  : backing_read(area->backing, offset_in(area, addr), value, sizeof(*value));
+		  : dma_move(&place, value, sizeof(*value), SWI_READ);
 	return rc ? -EFAULT : 0;
 }
 
 /* Where there is no address: atomic among the engine's walks, but not against the guest. */
-static int swap_slowly(struct iommufd_ctx *ctx, struct iova_area *area, uint64_t addr, uint64_t old,
+static int swap_slowly(struct iommufd_ctx *ctx, const struct place *place, uint64_t old,
 		       uint64_t value, bool *done)
 {
-	uint64_t offset = offset_in(area, addr), now;
+	uint64_t now;
 	int rc;
 
 	pthread_mutex_lock(&ctx->walk_lock);
-	rc = backing_read(area->backing, offset, &now, sizeof(now));
+	rc = dma_move(place, &now, sizeof(now), SWI_READ);
 	*done = !rc && now == old;
 	if (*done)
-		rc = backing_write(area->backing, offset, &value, sizeof(value));
+		rc = dma_move(place, &value, sizeof(value), SWI_WRITE);
 	pthread_mutex_unlock(&ctx->walk_lock);
 	return rc;
 }
@@ -86,17 +78,17 @@ int iommu_walk_swap(struct iommu_walk *walk, uint64_t addr, uint64_t old, uint64
 {
 	struct hwpt *paging = walk->paging;
 	_Atomic(uint64_t) *host;
-	struct iova_area *area;
+	struct place place;
 	int rc;
 
 	*done = false;
-	rc = find_word(walk, addr, SWI_WRITE, &area, &host);
+	rc = find_word(walk, addr, SWI_WRITE, &place, &host);
 	if (rc)
 		return rc;
 	if (atomic_load(&paging->tracking))
-		dirty_mark(area, paging, addr, addr + sizeof(value) - 1);
+		dirty_mark(paging, addr, sizeof(value));
 	rc = host ? mem_guard_swap(host, old, value, done)
-		  : swap_slowly(paging->obj.ctx, area, addr, old, value, done);
+		  : swap_slowly(paging->obj.ctx, &place, old, value, done);
 	return rc ? -EFAULT : 0;
 }
 

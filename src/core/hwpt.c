@@ -3,6 +3,7 @@
 #include "core/hwpt.h"
 
 #include <errno.h>
+#include <linux/iommufd.h>
 
 #include "core/ctx.h"
 #include "core/dirty.h"
@@ -29,9 +30,9 @@ static void unlink_locked(struct hwpt *hwpt)
 	struct ioas *ioas = hwpt->ioas;
 
 	list_del(&hwpt->entry);
-	dirty_hwpt_remove(hwpt);
 	if (hwpt->populated)
-		ioas_remove_domain(ioas, hwpt, align_without(ioas, hwpt));
+		ioas_remove_domain(ioas, &hwpt->tables, hwpt, align_without(ioas, hwpt));
+	domain_fini(&hwpt->tables);
 }
 
 static void hwpt_destroy(struct obj *obj)
@@ -54,8 +55,20 @@ const struct obj_ops hwpt_ops = {
 	.destroy = hwpt_destroy,
 };
 
+struct iommu_table_format hwpt_default_format(const struct iommu_driver *driver)
+{
+	return (struct iommu_table_format){
+		.pgsize_bitmap = driver->pgsize_bitmap,
+		.aperture_first = driver->aperture_first,
+		.aperture_last = driver->aperture_last,
+		.format = driver->pt_format,
+		.coherent = driver->enforces_coherency,
+	};
+}
+
 int hwpt_create_locked(struct ioas *ioas, const struct iommu_driver *driver, bool is_auto,
-		       struct hwpt **out)
+		       const struct iommu_table_format *format, uint32_t flags,
+		       struct swi_reason *why, struct hwpt **out)
 {
 	struct hwpt *hwpt;
 	struct obj *obj;
@@ -65,13 +78,22 @@ int hwpt_create_locked(struct ioas *ioas, const struct iommu_driver *driver, boo
 	if (rc)
 		return rc;
 	hwpt = hwpt_of(obj);
+	hwpt->table = format ? *format : hwpt_default_format(driver);
+	hwpt->tracks_dirty = flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING;
+	rc = domain_init(&hwpt->tables, &hwpt->table, hwpt->tracks_dirty, why);
+	if (rc) {
+		obj_abort(obj, false);
+		return rc;
+	}
 	hwpt->ioas = ioas;
 	hwpt->driver = driver;
-	hwpt->table = (struct iommu_table_format){driver->pgsize_bitmap, driver->aperture_first,
-						  driver->aperture_last};
+	hwpt->serial = ++ioas->obj.ctx->page_tables;
 	hwpt->is_auto = is_auto;
+	hwpt->nest_parent = flags & IOMMU_HWPT_ALLOC_NEST_PARENT;
+	hwpt->pasid_compat = flags & IOMMU_HWPT_ALLOC_PASID;
 	hwpt->paging.type = IOMMU_DOMAIN_PAGING;
 	hwpt->paging.ops = driver->domain_ops;
+	hwpt->paging.flags = flags & ~IOMMU_HWPT_FAULT_ID_VALID;
 	hwpt->domain = &hwpt->paging;
 	hwpt->base = hwpt;
 	obj_hold(&ioas->obj);
@@ -82,18 +104,10 @@ int hwpt_create_locked(struct ioas *ioas, const struct iommu_driver *driver, boo
 
 int hwpt_populate_locked(struct hwpt *hwpt, struct swi_reason *why)
 {
-	const struct iommu_table_format *table = &hwpt->table;
-	struct ioas_domain dom = {
-		.pgsize_min = table->pgsize_bitmap & -table->pgsize_bitmap,
-		.aperture_first = table->aperture_first,
-		.aperture_last = table->aperture_last,
-	};
-	int rc = ioas_add_domain(hwpt->ioas, &dom, hwpt, why);
+	int rc = ioas_add_domain(hwpt->ioas, &hwpt->tables, hwpt, why);
 
-	if (rc)
-		return rc;
-	hwpt->populated = true;
-	return dirty_hwpt_add(hwpt);
+	hwpt->populated = !rc;
+	return rc;
 }
 
 void hwpt_abort_locked(struct hwpt *hwpt)

@@ -5,13 +5,11 @@
 /*
  * HWPTs. A nested one (nested.c) is a driver's translation on top of a paging one.
  *
- * A paging HWPT: a page table that mirrors one IOAS, made for the IOMMU of some device.
- *
- * Its domain holds no table of its own: a device attached to it translates by the IOVA map of the IOAS, which
- * says the same. What the HWPT adds is the domain's demands on the IOAS (alignment, aperture, pinned memory) and
- * the object that attach and replace name.
+ * A paging HWPT: a page table that mirrors one IOAS (domain.h), made for the IOMMU of some device, and the object that
+ * attach and replace name. A device that is attached to it translates by the table.
  */
 
+#include "core/domain.h"
 #include "core/ioas.h"
 #include <swiommu/driver.h>
 
@@ -21,14 +19,14 @@ struct hwpt {
 	struct list entry; /* in ioas->hwpts; ioas->mutex */
 	const struct iommu_driver *driver;
 	struct iommu_table_format table; /* sizes and reach of the page table; immutable */
+	struct domain tables;		 /* the page table itself */
+	uint64_t serial;		 /* of the context's page tables; immutable */
 	bool is_auto;			 /* goes away with the last attachment; immutable */
 	bool nest_parent;		 /* nested HWPTs and vIOMMUs may build on it; immutable */
 	bool populated;			 /* the domain has been added to the IOAS */
 	/* See dirty.h. */
 	bool tracks_dirty;	     /* made with DIRTY_TRACKING; immutable */
 	_Atomic bool tracking;	     /* it is on */
-	bool tracked;		     /* in ioas->trackers; domains lock */
-	struct list tracker;	     /* in ioas->trackers */
 	bool pasid_compat;	     /* made with ALLOC_PASID; immutable */
 	struct iommu_domain *domain; /* what the driver attaches devices to; immutable */
 	struct iommu_domain paging;  /* `domain` of a paging HWPT */
@@ -53,9 +51,15 @@ static inline struct hwpt *hwpt_paging(const struct hwpt *hwpt)
 	return hwpt->base;
 }
 
-/* An unpublished HWPT, not populated yet. ioas->mutex held. -ENOMEM, -EBUSY. */
+/* What page tables a driver makes when no data says otherwise. */
+struct iommu_table_format hwpt_default_format(const struct iommu_driver *driver);
+/*
+ * An unpublished HWPT with an empty page table, not populated yet. format: NULL for the default. flags:
+ * IOMMU_HWPT_ALLOC_... ioas->mutex held. -ENOMEM, -EBUSY, -EINVAL (no such table).
+ */
 int hwpt_create_locked(struct ioas *ioas, const struct iommu_driver *driver, bool is_auto,
-		       struct hwpt **out);
+		       const struct iommu_table_format *format, uint32_t flags,
+		       struct swi_reason *why, struct hwpt **out);
 /* Adds the domain to the IOAS: see ioas_add_domain(). ioas->mutex held. */
 int hwpt_populate_locked(struct hwpt *hwpt, struct swi_reason *why);
 /* Undoes create and populate. The HWPT was never published. ioas->mutex held. */

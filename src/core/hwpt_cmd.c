@@ -27,8 +27,7 @@ static int table_format_of(struct call *call, struct iommufd_device *idev,
 	const struct iommu_user_data data = {cmd->data_type, cmd->data_uptr, cmd->data_len, call};
 	int rc = -EOPNOTSUPP;
 
-	*format = (struct iommu_table_format){drv->pgsize_bitmap, drv->aperture_first,
-					      drv->aperture_last};
+	*format = hwpt_default_format(drv);
 	if (cmd->data_type == IOMMU_HWPT_DATA_NONE)
 		return 0;
 	if (drv->table_format)
@@ -65,14 +64,10 @@ static int alloc_paging(struct call *call, struct iommufd_device *idev, struct i
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&ioas->mutex);
-	rc = hwpt_create_locked(ioas, idev->dev->iommu, false, &hwpt);
+	rc = hwpt_create_locked(ioas, idev->dev->iommu, false, &format, cmd->flags, call->why,
+				&hwpt);
 	if (rc)
 		goto unlock;
-	hwpt->nest_parent = cmd->flags & IOMMU_HWPT_ALLOC_NEST_PARENT;
-	hwpt->pasid_compat = cmd->flags & IOMMU_HWPT_ALLOC_PASID;
-	hwpt->paging.flags = cmd->flags & ~IOMMU_HWPT_FAULT_ID_VALID;
-	hwpt->tracks_dirty = cmd->flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING;
-	hwpt->table = format;
 	rc = hwpt_populate_locked(hwpt, call->why);
 	if (rc)
 		hwpt_abort_locked(hwpt);

@@ -15,6 +15,8 @@
 #include "base/alloc.h"
 #include "core/access.h"
 #include "core/call.h"
+#include "core/ctx.h"
+#include "core/domain.h"
 
 static void free_area(struct iova_area *area)
 {
@@ -94,8 +96,8 @@ int ioas_create(struct iommufd_ctx *ctx, struct ioas **out)
 	ioas->domain_align = 1;
 	ioas->huge_pages = true;
 	list_init(&ioas->hwpts);
-	list_init(&ioas->trackers);
 	list_init(&ioas->listeners);
+	list_init(&ioas->tables);
 	access_slots_init(&ioas->accesses);
 	pthread_mutex_init(&ioas->mutex, NULL);
 	init_domains_lock(&ioas->domains);
@@ -324,14 +326,18 @@ out:
 	return rc;
 }
 
-/* Pins or unpins what an area maps and says where readers find it. Domains lock exclusive. */
-static int pin_area(struct iova_area *area, struct swi_reason *why)
+int ioas_pin_area(struct ioas *ioas, struct iova_area *area, struct swi_reason *why)
 {
 	uint64_t length = area->last - area->iova + 1;
 	int rc = backing_pin(area->backing, area->offset, length, why);
 
 	if (rc)
 		return rc;
+	rc = backing_place(area->backing, ioas->obj.ctx->phys);
+	if (rc) {
+		backing_unpin(area->backing, area->offset, length);
+		return swi_fail(why, rc, "no memory, or no physical addresses, for the mapping");
+	}
 	area->host = backing_host(area->backing, area->offset, length);
 	return 0;
 }
@@ -352,29 +358,40 @@ static void unpin_areas(struct ioas *ioas, struct iova_area *end)
 	iova_map_unlock(ioas->map);
 }
 
-static int pin_areas(struct ioas *ioas, struct swi_reason *why)
+/*
+ * Pins every area, if none is yet, and maps all into the domain's table, which nobody uses. Domains lock exclusive:
+ * the tree cannot change, so the map's lock is only taken to step.
+ */
+static int fill_domain(struct ioas *ioas, struct domain *dom, struct swi_reason *why)
 {
+	bool pin = !ioas->nr_domains;
 	struct iova_area *area;
 	int rc;
 
-	/* The tree cannot change while the domains lock is exclusive, so the map's lock is only taken to step. */
 	iova_map_lock(ioas->map);
 	area = iova_map_first(ioas->map, 0);
 	while (area) {
 		iova_map_unlock(ioas->map);
-		rc = pin_area(area, why);
-		if (rc) {
-			unpin_areas(ioas, area);
-			return rc;
-		}
+		rc = pin ? ioas_pin_area(ioas, area, why) : 0;
+		if (rc)
+			goto unpin;
+		rc = domain_map_area(dom, ioas, area, why);
 		iova_map_lock(ioas->map);
 		area = iova_area_next(area);
+		if (rc) {
+			iova_map_unlock(ioas->map);
+			goto unpin;
+		}
 	}
 	iova_map_unlock(ioas->map);
 	return 0;
+unpin:
+	if (pin)
+		unpin_areas(ioas, area);
+	return rc;
 }
 
-static int reserve_outside(struct ioas *ioas, const struct ioas_domain *dom, const void *owner,
+static int reserve_outside(struct ioas *ioas, const struct domain *dom, const void *owner,
 			   struct swi_reason *why)
 {
 	int rc = 0;
@@ -396,7 +413,7 @@ static int reserve_outside(struct ioas *ioas, const struct ioas_domain *dom, con
 	return rc;
 }
 
-int ioas_add_domain(struct ioas *ioas, const struct ioas_domain *dom, const void *owner,
+int ioas_add_domain(struct ioas *ioas, struct domain *dom, const void *owner,
 		    struct swi_reason *why)
 {
 	uint64_t old_align;
@@ -414,11 +431,10 @@ int ioas_add_domain(struct ioas *ioas, const struct ioas_domain *dom, const void
 	rc = reserve_outside(ioas, dom, owner, why);
 	if (rc)
 		goto undo_align;
-	if (!ioas->nr_domains) {
-		rc = pin_areas(ioas, why);
-		if (rc)
-			goto undo_reserve;
-	}
+	rc = fill_domain(ioas, dom, why);
+	if (rc)
+		goto undo_reserve;
+	list_add_tail(&ioas->tables, &dom->entry);
 	ioas->nr_domains++;
 	pthread_rwlock_unlock(&ioas->domains);
 	return 0;
@@ -434,9 +450,11 @@ unlock:
 	return rc;
 }
 
-void ioas_remove_domain(struct ioas *ioas, const void *owner, uint64_t align_left)
+void ioas_remove_domain(struct ioas *ioas, struct domain *dom, const void *owner,
+			uint64_t align_left)
 {
 	pthread_rwlock_wrlock(&ioas->domains);
+	list_del(&dom->entry);
 	if (!--ioas->nr_domains)
 		unpin_areas(ioas, NULL);
 	iova_map_lock(ioas->map);

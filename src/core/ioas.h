@@ -36,10 +36,10 @@ struct ioas {
 	struct obj obj;
 	pthread_mutex_t mutex;
 	struct list hwpts;    /* struct hwpt.entry, in order of creation; mutex */
-	struct list trackers; /* struct hwpt.tracker: those that track dirty pages; domains lock */
+	struct list tables; /* struct domain.entry: those that mirror the map; domains lock */
 	struct list listeners; /* struct dma_listener.ioas_entry; domains lock */
 	pthread_rwlock_t domains;
-	unsigned int nr_domains; /* domains lock */
+	unsigned int nr_domains; /* of these; domains lock */
 	uint64_t domain_align;	 /* largest smallest-page of the domains, 1 if none; domains lock */
 	bool huge_pages;	 /* domains lock */
 	unsigned int nr_page_accesses; /* of the accesses, those that pin; domains lock */
@@ -66,20 +66,24 @@ int ioas_create(struct iommufd_ctx *ctx, struct ioas **out);
 int ioas_set_align(struct ioas *ioas, uint64_t domain_align, bool huge_pages,
 		   struct swi_reason *why);
 
-/* What a domain (page table) demands of the IOAS it is built on. */
-struct ioas_domain {
-	uint64_t pgsize_min;
-	iova_t aperture_first, aperture_last;
-};
+struct domain;
 
 /*
- * Adds a domain (core.md 3.7): alignment, aperture (reserved in the name of `owner`), and every area pinned.
- * On failure the IOAS is as before. -EINVAL, -EADDRINUSE, and the errors of backing_pin().
+ * Adds a domain (core.md 3.7): alignment, aperture (reserved in the name of `owner`), every area pinned and mapped
+ * into its table. On failure the IOAS is as before; the table may hold something that nobody may use. -EINVAL,
+ * -EADDRINUSE, and the errors of backing_pin() and domain_map_area().
  */
-int ioas_add_domain(struct ioas *ioas, const struct ioas_domain *dom, const void *owner,
+int ioas_add_domain(struct ioas *ioas, struct domain *dom, const void *owner,
 		    struct swi_reason *why);
 /* Never fails. No device may use the domain any more. `align_left`: the largest pgsize_min that remains. */
-void ioas_remove_domain(struct ioas *ioas, const void *owner, uint64_t align_left);
+void ioas_remove_domain(struct ioas *ioas, struct domain *dom, const void *owner,
+			uint64_t align_left);
+
+/*
+ * Pins what an area maps, gives it physical addresses and says where readers find it. The errors of backing_pin().
+ * Domains lock held.
+ */
+int ioas_pin_area(struct ioas *ioas, struct iova_area *area, struct swi_reason *why);
 
 struct call;
 

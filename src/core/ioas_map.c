@@ -18,8 +18,8 @@
 #include "base/alloc.h"
 #include "core/access.h"
 #include "core/call.h"
-#include "core/dirty.h"
 #include "core/dma_listener.h"
+#include "core/domain.h"
 #include "core/ioas.h"
 #include "core/selftest_abi.h"
 
@@ -80,10 +80,7 @@ static int plan_add(struct plan *plan, struct backing *backing, uint64_t offset,
 static void plan_free(struct plan *plan)
 {
 	for (size_t i = 0; i < plan->n; i++) {
-		if (plan->pieces[i].area) {
-			dirty_area_fini(plan->pieces[i].area);
-			swi_free(plan->pieces[i].area);
-		}
+		swi_free(plan->pieces[i].area);
 		backing_put(plan->pieces[i].backing);
 	}
 	swi_free(plan->pieces);
@@ -205,7 +202,28 @@ static int plan_place(struct ioas *ioas, struct plan *plan, struct swi_reason *w
 	return rc;
 }
 
-/* Pins every piece if the IOAS has domains. Undoes itself on failure. */
+/* Takes the first n pieces out of the page tables again and unpins them. */
+static void plan_drain(struct ioas *ioas, struct plan *plan, size_t n)
+{
+	uint64_t generation;
+
+	if (!n)
+		return;
+	iova_map_lock(ioas->map);
+	for (size_t i = 0; i < n; i++)
+		domains_unmap_area_locked(ioas, plan->pieces[i].area);
+	iova_map_flush(ioas->map);
+	generation = iova_map_generation(ioas->map);
+	iova_map_unlock(ioas->map);
+	/* Devices may have used what was mapped already. */
+	iova_map_sync(ioas->map);
+	domains_free_retired(ioas, generation);
+	while (n--)
+		backing_unpin(plan->pieces[n].backing, plan->pieces[n].offset,
+			      plan->pieces[n].length);
+}
+
+/* Pins every piece and maps it into the page tables, if the IOAS has some. Undoes itself on failure. */
 static int plan_fill(struct ioas *ioas, struct plan *plan, struct swi_reason *why)
 {
 	size_t i;
@@ -213,40 +231,25 @@ static int plan_fill(struct ioas *ioas, struct plan *plan, struct swi_reason *wh
 
 	if (!ioas->nr_domains)
 		return 0;
+	if (!plan->prot)
+		return swi_fail(why, -EINVAL,
+				"a page table cannot hold a mapping without permissions");
 	for (i = 0; i < plan->n; i++) {
 		struct piece *p = &plan->pieces[i];
 
-		if (!plan->prot) {
-			rc = swi_fail(why, -EINVAL,
-				      "a page table cannot hold a mapping without permissions");
-			goto unpin;
-		}
-		rc = backing_pin(p->backing, p->offset, p->length, why);
+		rc = ioas_pin_area(ioas, p->area, why);
 		if (rc)
-			goto unpin;
-		p->area->host = backing_host(p->backing, p->offset, p->length);
-		rc = dirty_area_init(ioas, p->area);
+			goto drain;
+		rc = domains_map_area(ioas, p->area, why);
 		if (rc) {
-			i++;
-			goto unpin;
+			backing_unpin(p->backing, p->offset, p->length);
+			goto drain;
 		}
 	}
 	return 0;
-unpin:
-	while (i--)
-		backing_unpin(plan->pieces[i].backing, plan->pieces[i].offset,
-			      plan->pieces[i].length);
+drain:
+	plan_drain(ioas, plan, i);
 	return rc;
-}
-
-/* Undoes plan_fill(). Readers have not seen the areas. */
-static void plan_drain(struct ioas *ioas, struct plan *plan)
-{
-	for (size_t i = 0; ioas->nr_domains && i < plan->n; i++) {
-		plan->pieces[i].area->host = NULL;
-		backing_unpin(plan->pieces[i].backing, plan->pieces[i].offset,
-			      plan->pieces[i].length);
-	}
 }
 
 /* Tells the listeners of the IOAS what is about to be published. Undoes itself on failure. */
@@ -290,8 +293,8 @@ static int plan_run(struct ioas *ioas, struct plan *plan, struct swi_reason *why
 	rc = plan_fill(ioas, plan, why);
 	if (!rc) {
 		rc = plan_tell(ioas, plan, why);
-		if (rc)
-			plan_drain(ioas, plan);
+		if (rc && ioas->nr_domains)
+			plan_drain(ioas, plan, plan->n);
 	}
 	if (rc) {
 		iova_map_lock(ioas->map);
@@ -609,8 +612,10 @@ static int retract_batch_locked(struct ioas *ioas, struct unmap_scan *scan,
 	}
 	if (*n)
 		rc = 0;
-	for (size_t i = 0; i < *n; i++)
+	for (size_t i = 0; i < *n; i++) {
+		domains_unmap_area_locked(ioas, batch[i]);
 		iova_map_retract(ioas->map, batch[i]);
+	}
 	return rc;
 }
 
@@ -632,8 +637,12 @@ static void tell_batch(struct ioas *ioas, struct iova_area **batch, size_t n)
 static void remove_batch(struct ioas *ioas, struct unmap_scan *scan, struct iova_area **batch,
 			 size_t n)
 {
+	uint64_t generation;
+
 	tell_batch(ioas, batch, n);
+	generation = iova_map_generation(ioas->map);
 	iova_map_sync(ioas->map);
+	domains_free_retired(ioas, generation);
 	if (ioas->nr_domains)
 		for (size_t i = 0; i < n; i++)
 			backing_unpin(batch[i]->backing, batch[i]->offset,
@@ -647,7 +656,6 @@ static void remove_batch(struct ioas *ioas, struct unmap_scan *scan, struct iova
 		scan->at_end = batch[i]->last == IOVA_MAX;
 		scan->next = batch[i]->last + 1;
 		backing_put(batch[i]->backing);
-		dirty_area_fini(batch[i]);
 		swi_free(batch[i]);
 	}
 }
@@ -809,9 +817,6 @@ int ioas_cut(struct ioas *ioas, iova_t at, struct swi_reason *why)
 	rc = check_cut_locked(ioas, area, at, why);
 	if (rc)
 		goto unlock;
-	rc = dirty_area_split(area, right);
-	if (rc)
-		goto unlock;
 	rc = ioas->nr_domains ? cut_pinned_locked(ioas, area, at, right, why)
 			      : iova_map_split(ioas->map, area, at, right);
 	if (rc)
@@ -821,8 +826,6 @@ int ioas_cut(struct ioas *ioas, iova_t at, struct swi_reason *why)
 unlock:
 	iova_map_unlock(ioas->map);
 	pthread_rwlock_unlock(&ioas->domains);
-	if (right)
-		dirty_area_fini(right);
 	swi_free(right);
 	return rc;
 }

@@ -25,7 +25,7 @@ static uint64_t mark_some(struct hwpt *hwpt, const struct iommu_test_cmd *cmd,
 		iova = cmd->dirty.iova + i * cmd->dirty.page_size;
 		area = iova_map_first(map, iova);
 		if (iova >= cmd->dirty.iova && area && area->iova <= iova && !area->busy)
-			dirty_mark(area, hwpt, iova, iova);
+			dirty_mark(hwpt, iova, 1);
 	}
 	iova_map_unlock(map);
 	return n;

@@ -94,6 +94,7 @@ const struct iommu_driver iommu_generic_driver = {
 	.aperture_first = 0,
 	.aperture_last = (1ull << 48) - 1,
 	.hwpt_flags = IOMMU_HWPT_ALLOC_NEST_PARENT | IOMMU_HWPT_ALLOC_PASID,
+	.pt_format = IOMMU_PT_VTDSS,
 	.enforces_coherency = true,
 	.resv = msi_window,
 	.nr_resv = 1,

@@ -37,8 +37,11 @@ static int mock_table_format(struct device *dev, const struct iommu_user_data *d
 	if (rc)
 		return rc;
 	if (arg.pagetable_type == MOCK_TABLE_HUGE)
-		*format = (struct iommu_table_format){SWI_PAGE_SIZE | MOCK_HUGE_PAGE_SIZE, 0,
-						      MOCK_HUGE_APERTURE_LAST};
+		*format = (struct iommu_table_format){
+			.pgsize_bitmap = SWI_PAGE_SIZE | MOCK_HUGE_PAGE_SIZE,
+			.aperture_last = MOCK_HUGE_APERTURE_LAST,
+			.format = IOMMU_PT_AMDV1_2K,
+		};
 	return arg.pagetable_type <= MOCK_TABLE_HUGE ? 0 : -EOPNOTSUPP;
 }
 
@@ -66,6 +69,7 @@ const struct iommu_driver mock_iommu_driver = {
 	.pgsize_bitmap = ((1ull << 37) - 1) & ~(MOCK_PAGE_SIZE - 1),
 	.aperture_first = MOCK_APERTURE_FIRST,
 	.aperture_last = MOCK_APERTURE_LAST,
+	.pt_format = IOMMU_PT_AMDV1_2K,
 	.hwpt_flags = IOMMU_HWPT_ALLOC_NEST_PARENT | IOMMU_HWPT_ALLOC_PASID,
 	.enforces_coherency = false,
 	.hw_info = mock_hw_info,

@@ -259,6 +259,11 @@ void iova_map_retract(struct iova_map *map, struct iova_area *area)
 	map_count_up(map);
 }
 
+void iova_map_flush(struct iova_map *map)
+{
+	map_count_up(map);
+}
+
 void iova_map_remove(struct iova_map *map, struct iova_area *area)
 {
 	iova_t last = area_last(area);

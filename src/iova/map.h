@@ -38,7 +38,6 @@
 #include "iova/reader.h"
 
 struct backing;
-struct dirty_view;
 struct iova_map;
 
 /*
@@ -62,11 +61,10 @@ struct iova_area {
 	 */
 	_Atomic(void *) host;
 	uint64_t gap_before; /* free bytes between the previous area (or 0) and iova; map lock */
-	uint64_t subtree_max_gap;	    /* largest gap_before in this subtree; map lock */
-	_Atomic(struct dirty_view *) dirty; /* what devices wrote (core); loaded by readers */
-	uint8_t prot;			    /* SWI_READ | SWI_WRITE; immutable while published */
-	_Atomic bool live;		    /* readers may use it: between publish and retract */
-	bool busy;			    /* being set up or torn down by some call; map lock */
+	uint64_t subtree_max_gap; /* largest gap_before in this subtree; map lock */
+	uint8_t prot;		  /* SWI_READ | SWI_WRITE; immutable while published */
+	_Atomic bool live;	  /* readers may use it: between publish and retract */
+	bool busy;		  /* being set up or torn down by some call; map lock */
 	/* Accesses refused until unmapped (core.md 4.4 rule 4). Map lock to write. */
 	_Atomic bool blocked;
 	unsigned pins; /* access pins, also those being made (core); map lock */
@@ -94,6 +92,11 @@ int iova_map_insert(struct iova_map *map, struct iova_area *area);
 void iova_map_publish(struct iova_map *map, struct iova_area *area);
 /* [W] Busy again; see above. Also right for an area that was never published. */
 void iova_map_retract(struct iova_map *map, struct iova_area *area);
+/*
+ * [W] Makes readers forget what they remember, of areas or of whatever else they keep with the map's generation (see
+ * reader.h), from their next section on. What they are not to find any more has been taken away before.
+ */
+void iova_map_flush(struct iova_map *map);
 /* Waits for the readers that are inside now. Any number of threads may do so at a time. */
 void iova_map_sync(struct iova_map *map);
 /* [W] Takes a busy area out of the map. After retract, a sync must have come in between. */

@@ -222,8 +222,7 @@ void iova_reader_detach(struct iova_reader *reader, struct iova_map *map)
 
 /* ---- translating ----------------------------------------------------------------------------- */
 
-/* Everything remembered is void. */
-static void forget(struct iova_reader *reader)
+void iova_reader_forget(struct iova_reader *reader)
 {
 	if (reader->tag >= TAG_MAX) {
 		memset(reader->tlb, 0, sizeof(reader->tlb));
@@ -247,7 +246,7 @@ struct iova_area *iova_translate_miss(struct iova_reader *reader, const struct i
 	/* Looked up after the generation was loaded: at worst it is newer than what we tag it with.
 	 */
 	if (reader->map != map || reader->generation != generation) {
-		forget(reader);
+		iova_reader_forget(reader);
 		reader->map = map;
 		reader->generation = generation;
 	}

@@ -39,11 +39,21 @@ struct iova_map_view {
 	_Atomic(uintptr_t) root;      /* of the radix table; 0 = empty */
 };
 
+/* Counts up whenever something that readers could find was taken away. */
+static inline uint64_t iova_map_generation(const struct iova_map *map)
+{
+	return atomic_load_explicit(&((const struct iova_map_view *)map)->generation,
+				    memory_order_seq_cst);
+}
+
 #define IOVA_TLB_ENTRIES 1024
 
 struct iova_tlb_entry {
 	uint64_t key; /* address of the page | tag */
-	struct iova_area *area;
+	union {
+		struct iova_area *area;
+		uintptr_t word; /* whatever it means to who does not use iova_translate() */
+	};
 };
 
 /*
@@ -70,6 +80,12 @@ struct iova_reader {
 int iova_reader_init(struct iova_reader *reader);
 /* Ends its use. It must be in no map. */
 void iova_reader_fini(struct iova_reader *reader);
+
+/*
+ * Makes everything void that the reader remembers, entries of `tlb` too. For who fills those by himself: the reader is
+ * never given to iova_translate() then, and `tag` is the one for new entries.
+ */
+void iova_reader_forget(struct iova_reader *reader);
 
 /*
  * Registers the reader with a map in which it is not yet: from now the map's writers wait for it.

@@ -51,8 +51,8 @@ struct backing {
 	unsigned nr_spares;
 	/* Where byte 0 is in this process while all pages are pinned side by side; NULL: see backing_host(). */
 	_Atomic(char *) host;
-	_Atomic(phys_t) phys;	  /* of page 0; 0: not placed. Written once, locked */
-	struct phys_space *space; /* counted; where it is placed */
+	_Atomic(phys_t) phys;	       /* of page 0; 0: not placed. Written once, locked */
+	struct phys_space *space;      /* counted; where it is placed */
 	struct mem_accounts *accounts; /* the payer's, whoever it is; immutable, NULL = none */
 	struct mem_payer payer;	       /* changed under accounts' block too */
 	uint64_t charged;	       /* pages: those of all runs with a segment */

@@ -41,7 +41,7 @@ struct arena {
 
 struct phys_space {
 	atomic_uint refs;
-	pthread_mutex_t lock; /* a leaf; all but reading slots */
+	pthread_mutex_t lock;	    /* a leaf; all but reading slots */
 	struct arena arena[ARENAS]; /* by the size of blocks */
 };
 

@@ -318,7 +318,8 @@ static bool next_in_table(struct pgtable *pt, struct table *table, unsigned leve
 	unsigned from = (unsigned)((first - base) >> lg2), to = (unsigned)((last - base) >> lg2);
 
 	for (unsigned w = from / WORD_BITS; w <= to / WORD_BITS; w++) {
-		uint64_t mask = word_mask(w, from, to), dirty = mask & atomic_load(&table->dirty[w]);
+		uint64_t mask = word_mask(w, from, to),
+			 dirty = mask & atomic_load(&table->dirty[w]);
 
 		if (level <= pt->geo.top)
 			mask = dirty;
@@ -366,12 +367,97 @@ static bool sticks_out(struct pgtable *pt, iova_t iova, iova_t first, iova_t las
 	       (leaf->iova < first || leaf->iova + (leaf->length - 1) > last);
 }
 
+/* The entries of a leaf of 2^lg2 bytes of the table at `level`, for memory from `pa` on; false: no such leaf. */
+static bool split_entry(struct pgtable *pt, unsigned level, unsigned lg2, uint64_t e, phys_t pa,
+			uint64_t *entry)
+{
+	uint64_t bits;
+
+	if (pt->format->leaf_bits(&pt->geo, pt->features, pt->format->leaf_prot(e), level, lg2,
+				  &bits))
+		return false;
+	*entry = bits | entry_address(&pt->geo, pa);
+	return true;
+}
+
+/* Writes leaves of 2^lg2 bytes into n slots that translate the memory from `pa` on. */
+static bool write_split(struct pgtable *pt, slot_t *slot, unsigned n, unsigned level, unsigned lg2,
+			uint64_t e, phys_t pa)
+{
+	unsigned each = 1u << (lg2 - level_lg2(&pt->geo, level));
+	uint64_t entry = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		if (!(i % each) &&
+		    !split_entry(pt, level, lg2, e, pa + ((phys_t)(i / each) << lg2), &entry))
+			return false;
+		atomic_store_explicit(&slot[i], entry, memory_order_release);
+	}
+	return true;
+}
+
+/*
+ * Puts leaves of the next smaller size in the place of the dirty one at `iova`, all dirty, so that part of it can be
+ * cleaned. False: there is no such size at the same level or the one below, or no memory. Translations stay as they are at every moment. Who marks the large leaf meanwhile
+ * marks what is marked: he was inside before the read.
+ */
+static bool split_leaf(struct pgtable *pt, iova_t iova)
+{
+	const struct pgtable_geometry *geo = &pt->geo;
+	unsigned level, lg2, smaller, n, first;
+	struct table below;
+	struct path path;
+	uint64_t e, sizes;
+	phys_t pa, at;
+
+	if (geo->arm_rules || !path_walk(pt, iova, &path, &e))
+		return false;
+	level = path.lowest;
+	lg2 = leaf_lg2(pt, level, e);
+	pa = entry_pa(geo, e) & ~low_mask(lg2);
+	sizes = geo->pgsizes & low_mask(lg2);
+	if (!sizes)
+		return false;
+	smaller = 63 - (unsigned)__builtin_clzll(sizes);
+	if (smaller >= level_lg2(geo, level)) {
+		n = 1u << (lg2 - level_lg2(geo, level));
+		first = path.at[level].index & ~(n - 1);
+		return write_split(pt, &path.at[level].table.slot[first], n, level, smaller, e, pa);
+	}
+	if (!level || lg2 != level_lg2(geo, level) || level_of_lg2(geo, smaller) != level - 1)
+		return false;
+	if (tables_alloc(&pt->tables, level - 1, &at, &below))
+		return false;
+	n = 1u << geo->index_lg2;
+	if (!write_split(pt, below.slot, n, level - 1, smaller, e, pa)) {
+		tables_free(&pt->tables, table_number(&pt->tables, at) + 1);
+		return false;
+	}
+	dirty_set(&below, 0, n);
+	atomic_store_explicit(&below.meta->full, n, memory_order_relaxed);
+	atomic_store(path_slot(&path, level),
+		     geo->level[level].table_bits | entry_address(geo, at));
+	return true;
+}
+
+/* As far as there is such a leaf that is dirty and to be cleaned in part, splits it. */
+static void split_edge(struct scan *scan, iova_t iova, iova_t first, iova_t last)
+{
+	struct pgtable_leaf leaf;
+
+	while (scan->clear && sticks_out(scan->pt, iova, first, last, &leaf) && leaf.dirty &&
+	       split_leaf(scan->pt, iova))
+		;
+}
+
 static void scan_range(struct scan *scan, iova_t first, iova_t last)
 {
 	struct pgtable_leaf head, tail;
 	bool has_tail;
 	struct path path;
 
+	split_edge(scan, first, first, last);
+	split_edge(scan, last, first, last);
 	if (sticks_out(scan->pt, first, first, last, &head)) {
 		iova_t end = SWI_MIN(last, head.iova + (head.length - 1));
 

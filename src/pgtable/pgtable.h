@@ -61,7 +61,8 @@ enum {
 	PGTABLE_DIRTY = 1u << 6, /* ARM stage 1: hardware dirty state; AMDv1, VT-d always */
 	PGTABLE_FWB = 1u << 7,	 /* ARM stage 2: stage 2 decides on caching */
 	PGTABLE_NS = 1u << 8,	 /* ARM stage 1: non-secure */
-	PGTABLE_GROWING = 1u << 9, /* AMDv1 with 2 KiB pages: the root grows, as AMDv1's always does */
+	PGTABLE_GROWING =
+		1u << 9, /* AMDv1 with 2 KiB pages: the root grows, as AMDv1's always does */
 };
 
 struct pgtable_config {
@@ -229,8 +230,9 @@ enum { PGTABLE_NO_CLEAR = 1u << 0 }; /* of pgtable_read_dirty() */
 /*
  * Reports what is dirty in [iova, iova + length), in ascending, maximal, disjoint ranges within it,
  * and cleans it unless told otherwise. Dirtiness is kept per leaf: a leaf is reported as far as it
- * lies in the range. One that does not lie in it entirely is reported but stays dirty, because its
- * other part has not been asked about. `fn` may be NULL (clean only), `gather` too; what was cleaned
+ * lies in the range. One that does not lie in it entirely is split into smaller ones, so that the
+ * other part, which has not been asked about, stays dirty; without memory or a smaller size for that, and on
+ * ARM, it is reported but stays dirty as a whole. `fn` may be NULL (clean only), `gather` too; what was cleaned
  * is added to it. -EOPNOTSUPP (ARM: -EINVAL): the table has no dirty state; -EINVAL: unknown flags;
  * -EINVAL, -EOVERFLOW: length 0, wraps.
  *

@@ -13,7 +13,7 @@
 #define UNTRACKED 2 /* indexes of rig.hwpt */
 
 static const struct iommu_driver driver = {.name = "any",
-					   .pgsize_bitmap = PAGE | PAGE << 9,
+					   .pgsize_bitmap = PAGE | PAGE << 6 | PAGE << 9,
 					   .aperture_first = 0,
 					   .aperture_last = UINT64_MAX};
 
@@ -432,42 +432,46 @@ static void bad_bitmaps(void **state)
 
 /* ---- large entries, cut mappings ----------------------------------------------------------------- */
 
-static struct dirty_view *view(struct rig *rig, uint64_t iova)
+/* Makes a mapping of 192 pages in the largest leaves that fit, as memory of huge pages has. */
+static char *map_large(struct rig *rig, uint64_t iova)
 {
-	struct obj *ioas, *hwpt;
-	struct dirty_view *v;
+	char *memory = mmap(NULL, 1024 * PAGE, PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	struct obj *hwpt;
 
-	assert_rc(obj_get(rig->ctx, rig->ioas, OBJ_IOAS, "", NULL, &ioas), 0);
+	assert_true(memory != MAP_FAILED);
 	assert_rc(obj_get(rig->ctx, rig->hwpt[0], OBJ_HWPT_PAGING, "", NULL, &hwpt), 0);
-	iova_map_lock(ioas_of(ioas)->map);
-	v = dirty_view_of(iova_map_first(ioas_of(ioas)->map, iova), hwpt_of(hwpt));
-	iova_map_unlock(ioas_of(ioas)->map);
+	hwpt_of(hwpt)->tables.fine = false;
+	assert_rc(map(rig->ctx, rig->ioas, RW, iova,
+		      (char *)(((uintptr_t)memory + 64 * PAGE - 1) & -(64 * PAGE)), 192 * PAGE),
+		  0);
 	obj_put(hwpt);
-	obj_put(ioas);
-	return v;
+	return memory;
 }
 
-/* An entry of 64 pages, as memory of huge pages has, is dirty as a whole, but told of and cleaned by the page. */
+/* An entry of 64 pages is dirty as a whole, but told of and cleaned by the page. */
 static void large_entries(void **state)
 {
 	struct rig *rig = *state;
-	uint64_t bits[3] = {0, 0, 0};
+	uint64_t bits[3] = {0, 0, 0}, at = 1ull << 32;
+	char *memory = map_large(rig, at);
 
-	view(rig, BASE)->leaf_sizes = PAGE | 64 * PAGE | 1024 * PAGE; /* the last fits nowhere */
-	write_to(rig, BASE + 70 * PAGE, 1);
-	assert_rc(get(rig, rig->hwpt[0], KEEP, BASE, 192 * PAGE, PAGE, bits), 0);
+	write_to(rig, at + 70 * PAGE, 1);
+	assert_rc(get(rig, rig->hwpt[0], KEEP, at, 192 * PAGE, PAGE, bits), 0);
 	assert_true(!bits[0] && !bits[2]);
 	assert_true(bits[1] == ~0ull);
 	/* Beginning and ending inside. */
 	bits[1] = 0;
-	assert_rc(get(rig, rig->hwpt[0], CLEAR, BASE + 65 * PAGE, PAGE, PAGE, bits), 0);
+	assert_rc(get(rig, rig->hwpt[0], CLEAR, at + 65 * PAGE, PAGE, PAGE, bits), 0);
 	assert_true(bits[0] == 1 && !bits[1]);
-	assert_rc(get(rig, rig->hwpt[0], CLEAR, BASE, 192 * PAGE, PAGE, bits), 0);
+	assert_rc(get(rig, rig->hwpt[0], CLEAR, at, 192 * PAGE, PAGE, bits), 0);
 	assert_true(bits[0] == 1 && bits[1] == ~2ull && !bits[2]);
+	/* That one is of small entries by now. */
 	memset(bits, 0, sizeof(bits));
-	write_to(rig, BASE + 63 * PAGE, 2 * PAGE);
-	assert_rc(get(rig, rig->hwpt[0], CLEAR, BASE, 192 * PAGE, PAGE, bits), 0);
-	assert_true(bits[0] == ~0ull && bits[1] == ~0ull && !bits[2]);
+	write_to(rig, at + 63 * PAGE, 2 * PAGE);
+	assert_rc(get(rig, rig->hwpt[0], CLEAR, at, 192 * PAGE, PAGE, bits), 0);
+	assert_true(bits[0] == ~0ull && bits[1] == 1 && !bits[2]);
+	munmap(memory, 1024 * PAGE);
 }
 
 /* Both halves go on with the same bits, whatever word the cut is in. */

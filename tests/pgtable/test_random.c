@@ -120,6 +120,37 @@ static unsigned model_unmap(struct world *w, unsigned first, unsigned n, unsigne
 	return done;
 }
 
+/*
+ * A dirty leaf that [first, first + n) covers in part becomes two or more of the next smaller size, until no such one is
+ * left. Nothing is clean yet.
+ */
+static void model_split(struct world *w, unsigned first, unsigned n)
+{
+	bool again = !w->v->arm;
+
+	while (again) {
+		again = false;
+		for (unsigned i = first; i < first + n; i++) {
+			struct unit leaf = w->unit[i];
+			unsigned smaller = leaf.n / 2;
+
+			if (!leaf.dirty ||
+			    (leaf.first >= first && leaf.first + leaf.n <= first + n))
+				continue;
+			/* Two entries, and nothing of the size of one. */
+			if (w->v->config.format == &pgtable_amdv1 && leaf.n * w->size == 1ull << 40)
+				continue;
+			while (!(w->sizes & smaller * w->size))
+				smaller /= 2;
+			for (unsigned k = leaf.first; k < leaf.first + leaf.n; k++) {
+				w->unit[k].first = k - (k - leaf.first) % smaller;
+				w->unit[k].n = smaller;
+			}
+			again = true;
+		}
+	}
+}
+
 /* ---- comparison ------------------------------------------------------------------------------ */
 
 static void check_unit(struct world *w, unsigned i)
@@ -302,6 +333,8 @@ static void try_dirty(struct world *w)
 		return;
 	}
 	assert_int_equal(rc, 0);
+	if (!flags)
+		model_split(w, first, n);
 	for (unsigned i = 0; i < UNITS; i++) {
 		struct unit *u = &w->unit[i];
 		bool inside = i >= first && i < first + n;

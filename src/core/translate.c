@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+/* Translation that is not remembered: walking the page table; see translate.h. */
+#include "core/translate.h"
+
+#include "core/ctx.h"
+#include "mem/phys.h"
+
+/* A page can be remembered by its host address if that has room for the permissions. */
+static void remember_page(struct iova_reader *reader, const struct translator *tr, iova_t iova)
+{
+	iova_t page = iova & ~(SWI_PAGE_SIZE - 1);
+	uint64_t at = page - tr->first;
+	struct iova_tlb_entry *e;
+	uintptr_t host;
+
+	if (!tr->host || page < tr->first || at > tr->span || tr->span - at < SWI_PAGE_SIZE - 1)
+		return;
+	host = (uintptr_t)(tr->host + at);
+	if (host % SWI_PAGE_SIZE)
+		return;
+	e = &reader->tlb[(iova >> SWI_PAGE_SHIFT) % IOVA_TLB_ENTRIES];
+	e->key = page | reader->tag;
+	e->word = host | tr->prot;
+}
+
+bool translate_miss(struct iova_reader *reader, struct translator *tr, const struct hwpt *hwpt,
+		    iova_t iova, uint64_t want, uint64_t generation, struct place *out)
+{
+	struct pgtable_run run;
+	uint64_t at;
+
+	if (!pgtable_translate(hwpt->tables.table, iova, want, &run))
+		return false; /* not remembered: it may be mapped next without the generation moving */
+	/* Walked after the generation was loaded: at worst the table is newer than what we tag it with. */
+	if (tr->serial != hwpt->serial || tr->generation != generation) {
+		iova_reader_forget(reader);
+		tr->serial = hwpt->serial;
+		tr->generation = generation;
+	}
+	tr->first = run.iova;
+	tr->span = run.length - 1;
+	tr->prot = run.prot;
+	tr->host = NULL;
+	tr->offset = 0;
+	tr->backing = phys_find(hwpt->obj.ctx->phys, run.pa);
+	if (tr->backing) {
+		tr->offset = backing_offset_of(tr->backing, run.pa);
+		/* In physical space the next backing may follow at once. */
+		run.length = SWI_MIN(run.length, backing_length(tr->backing) - tr->offset);
+		tr->span = run.length - 1;
+		tr->host = backing_host(tr->backing, tr->offset, run.length);
+		remember_page(reader, tr, iova);
+	}
+	at = iova - tr->first;
+	out->length = tr->span - at + 1;
+	out->host = tr->host ? tr->host + at : NULL;
+	out->prot = tr->prot;
+	out->offset = tr->offset + at;
+	out->backing = tr->backing;
+	return true;
+}

@@ -10,6 +10,7 @@
 
 static const struct vfio_model *const models[] = {
 	&vfio_model_ioat,
+	&vfio_model_nvme,
 };
 
 const struct vfio_model *vfio_model_at(unsigned int index)
@@ -42,9 +43,11 @@ const char *vfio_model_options(const struct vfio_model *model)
 
 /* ---- options ----------------------------------------------------------------------------- */
 
-/* A decimal or 0x number that fills [text, text+len). */
+/* A decimal or 0x number that fills [text, text+len); K, M, G or T behind it stands for 1024, 1024^2... */
 static bool parse_number(const char *text, size_t len, uint64_t *out)
 {
+	static const char units[] = "KMGT";
+	const char *unit;
 	char copy[24];
 	char *end;
 
@@ -54,7 +57,11 @@ static bool parse_number(const char *text, size_t len, uint64_t *out)
 	copy[len] = '\0';
 	errno = 0;
 	*out = strtoull(copy, &end, 0);
-	return !errno && !*end;
+	if (errno || !*end)
+		return !errno;
+	unit = strchr(units, *end);
+	return unit && !end[1] &&
+	       !__builtin_mul_overflow(*out, 1ull << 10 * (unit - units + 1), out);
 }
 
 static int parse_value(const struct vfio_option *opt, const char *text, size_t len,

@@ -254,5 +254,6 @@ int vfio_thread_start(pthread_t *thread, void *(*run)(void *), void *arg);
 /* ---- the built-in models ----------------------------------------------------------------- */
 
 extern const struct vfio_model vfio_model_ioat;
+extern const struct vfio_model vfio_model_nvme;
 
 #endif

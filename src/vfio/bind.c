@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * BIND_IOMMUFD, ATTACH and DETACH: the device file and its iommufd context (spec vfio.md 2.3, 2.4).
+ * BIND_IOMMUFD: the device file and its iommufd context (spec vfio.md 2.3).
  *
  * At most one file has the device. BIND reserves it first by making itself the owner (under
  * dev->life), then does all that can fail or block without a lock, and at last opens the gate
  * (file->bound) or gives the reservation back. Until the gate is open no other call on the file
  * gets past its first check, so nobody sees a half-bound device.
- *
- * ATTACH writes the ID back after dev->attach is dropped. Should that fail, the attachment is
- * undone, unless another ATTACH or DETACH came in between; attach_count tells.
  */
 #include "vfio/internal.h"
 
@@ -131,7 +128,7 @@ static void unbind_owned(struct vfio_file *file)
 	struct vfio_device *dev = file->dev;
 
 	vfio_device_stop(dev);
-	vfio_device_detach(dev);
+	vfio_device_detach_all(dev);
 	vfio_device_unbind(dev);
 	release(file);
 }
@@ -213,127 +210,4 @@ void vfio_unbind(struct vfio_file *file)
 {
 	if (atomic_exchange(&file->bound, false))
 		unbind_owned(file);
-}
-
-/* ---- attach ------------------------------------------------------------------------------ */
-
-/*
- * What ATTACH and DETACH check alike. `min` is the size without, `with_pasid` with the PASID field.
- */
-static long check_pasid(struct vfio_file *file, struct swiommu_caller *caller, uint32_t argsz,
-			uint32_t flags, uint32_t min, uint32_t with_pasid, const char *what)
-{
-	if (argsz < min)
-		return vfio_fail(caller, -EINVAL, "%s: argsz is %u, at least %u needed", what,
-				 argsz, min);
-	if (flags & ~1u)
-		return vfio_fail(caller, -EINVAL, "%s: flags 0x%x: only bit 0 (PASID) is known",
-				 what, flags);
-	if (flags && argsz < with_pasid)
-		return vfio_fail(caller, -EINVAL, "%s: argsz is %u, at least %u needed with PASID",
-				 what, argsz, with_pasid);
-	if (flags)
-		return vfio_fail(caller, -EOPNOTSUPP, "%s: %s does not support PASIDs", what,
-				 file->dev->place.bdf);
-	return 0;
-}
-
-/* dev->attach held: the engine keeps its words until the next attach of the device. */
-static void fail_attach_locked(struct vfio_device *dev, struct swiommu_caller *caller, long rc,
-			       uint32_t pt_id)
-{
-	const char *why = swiommu_device_reason(dev->idev);
-
-	vfio_fail(caller, rc, "attaching %s to %u: %s", dev->place.bdf, pt_id,
-		  *why ? why : "not possible");
-}
-
-static long attach_locked(struct vfio_device *dev, uint32_t *pt_id, struct swiommu_caller *caller)
-{
-	long rc;
-
-	if (dev->attached)
-		rc = iommufd_device_replace(dev->idev, 0, pt_id);
-	else
-		rc = iommufd_device_attach(dev->idev, 0, pt_id);
-	if (rc) {
-		fail_attach_locked(dev, caller, rc, *pt_id);
-		return rc;
-	}
-	dev->attached = true;
-	dev->attach_count++;
-	return 0;
-}
-
-long vfio_device_attach(struct vfio_device *dev, uint32_t *pt_id, struct swiommu_caller *caller)
-{
-	long rc;
-
-	pthread_mutex_lock(&dev->attach);
-	rc = attach_locked(dev, pt_id, caller);
-	pthread_mutex_unlock(&dev->attach);
-	return rc;
-}
-
-static void detach_locked(struct vfio_device *dev)
-{
-	if (dev->attached)
-		iommufd_device_detach(dev->idev, 0);
-	dev->attached = false;
-	dev->attach_count++;
-}
-
-void vfio_device_detach(struct vfio_device *dev)
-{
-	pthread_mutex_lock(&dev->attach);
-	detach_locked(dev);
-	pthread_mutex_unlock(&dev->attach);
-}
-
-long vfio_ioctl_attach(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg)
-{
-	static const char what[] = "VFIO_DEVICE_ATTACH_IOMMUFD_PT";
-	struct vfio_device *dev = file->dev;
-	uint32_t head[3]; /* argsz, flags, pt_id */
-	uint32_t pt_id;
-	uint64_t mine;
-	long rc;
-
-	rc = vfio_copy_in(caller, head, arg, sizeof(head), what);
-	if (!rc)
-		rc = check_pasid(file, caller, head[0], head[1], 12, 16, what);
-	if (rc)
-		return rc;
-	pt_id = head[2];
-	pthread_mutex_lock(&dev->attach);
-	rc = attach_locked(dev, &pt_id, caller);
-	mine = dev->attach_count;
-	pthread_mutex_unlock(&dev->attach);
-	if (rc)
-		return rc;
-
-	rc = vfio_copy_out(caller, arg + offsetof(struct vfio_device_attach_iommufd_pt, pt_id),
-			   &pt_id, sizeof(pt_id), what);
-	if (!rc)
-		return 0;
-	pthread_mutex_lock(&dev->attach);
-	if (dev->attach_count == mine)
-		detach_locked(dev);
-	pthread_mutex_unlock(&dev->attach);
-	return rc;
-}
-
-long vfio_ioctl_detach(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg)
-{
-	static const char what[] = "VFIO_DEVICE_DETACH_IOMMUFD_PT";
-	uint32_t head[2]; /* argsz, flags */
-	long rc;
-
-	rc = vfio_copy_in(caller, head, arg, sizeof(head), what);
-	if (!rc)
-		rc = check_pasid(file, caller, head[0], head[1], 8, 12, what);
-	if (rc)
-		return rc;
-	vfio_device_detach(file->dev);
-	return 0;
 }

@@ -21,6 +21,7 @@
 #include "base/base.h"
 #include "base/list.h"
 #include "base/log.h"
+#include "base/rbtree.h"
 #include "mem/guard.h"
 #include "vfio/device.h"
 #include "vfio/model.h"
@@ -144,8 +145,8 @@ struct vfio_device {
 	struct iommufd_device *idev;
 
 	pthread_mutex_t attach;
-	bool attached;
-	uint64_t attach_count; /* attaches and detaches so far */
+	struct rb_tree attachments; /* struct vfio_attachment, by PASID; attach */
+	uint64_t attach_count;	    /* attaches so far; attach */
 
 	pthread_mutex_t reset;
 
@@ -215,8 +216,6 @@ long vfio_ioctl_feature(struct vfio_file *file, struct swiommu_caller *caller, u
 
 /* bind.c */
 long vfio_ioctl_bind(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg);
-long vfio_ioctl_attach(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg);
-long vfio_ioctl_detach(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg);
 void vfio_unbind(struct vfio_file *file);
 /*
  * What BIND, ATTACH and their ends do to the device itself; the caller has it to himself. Bind does not
@@ -226,6 +225,12 @@ long vfio_device_bind(struct vfio_device *dev, struct iommufd_ctx *ctx, uint32_t
 void vfio_device_unbind(struct vfio_device *dev);
 long vfio_device_attach(struct vfio_device *dev, uint32_t *pt_id, struct swiommu_caller *caller);
 void vfio_device_detach(struct vfio_device *dev);
+
+/* attach.c */
+long vfio_ioctl_attach(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg);
+long vfio_ioctl_detach(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg);
+/* Before it is unbound: every PASID, then the device itself. */
+void vfio_device_detach_all(struct vfio_device *dev);
 
 /* token.c */
 /* "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx" of `len` characters. False: not one. */

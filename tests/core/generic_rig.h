@@ -28,6 +28,7 @@ struct rig {
 	uint32_t dev_id, ioas;
 	char *memory; /* NPAGES */
 	/* The last fault; read when nothing makes any. */
+	pthread_mutex_t fault_lock;
 	struct swiommu_fault fault;
 	_Atomic unsigned int faults;
 };
@@ -45,8 +46,10 @@ static inline void on_fault(void *data, const struct swiommu_fault *fault)
 {
 	struct rig *r = data;
 
+	pthread_mutex_lock(&r->fault_lock);
 	r->fault = *fault;
 	r->faults++;
+	pthread_mutex_unlock(&r->fault_lock);
 }
 
 static inline int rig_setup(void **state)
@@ -54,6 +57,7 @@ static inline int rig_setup(void **state)
 	struct rig *r = calloc(1, sizeof(*r));
 	struct swiommu_hooks hooks = {.fault = on_fault, .data = r};
 
+	pthread_mutex_init(&r->fault_lock, NULL);
 	assert_rc(swiommu_files_create(&r->files), 0);
 	r->ctx = ctx_new(&hooks);
 	swiommu_caller_local(&r->caller);

@@ -294,19 +294,21 @@ struct race {
 	uint32_t hwpt;
 	_Atomic bool stop;
 	_Atomic unsigned int ended;
+	_Atomic unsigned int next_offset; /* a byte for each thread */
 };
 
 /* Every access ends, one way or the other. */
 static void *racing_device(void *arg)
 {
 	struct race *race = arg;
+	unsigned int offset = race->next_offset++;
 	struct swiommu_dma *dma;
 	char c = 1;
 
 	while (!race->stop) {
 		assert_rc(swiommu_dma_open_pasid(race->r->idev, 3, IOPF, &dma), 0);
 		for (int i = 0; i < 4; i++) {
-			int rc = swiommu_dma_write(dma, BASE + i * PAGE, &c, 1);
+			int rc = swiommu_dma_write(dma, BASE + i * PAGE + offset, &c, 1);
 
 			if (rc && rc != -ENOENT && rc != -ENXIO && rc != -ECANCELED)
 				fail_msg("access: %d", rc);
@@ -335,7 +337,8 @@ static void *racing_user(void *arg)
 			/* A third of them may never be answered but by a detach. */
 			if (got[i].cookie % 3 == 0)
 				continue;
-			map(race->r->ctx, race->r->ioas, RW, got[i].addr, race->r->memory, PAGE);
+			map(race->r->ctx, race->r->ioas, RW, got[i].addr,
+			    race->r->memory + (got[i].addr - BASE), PAGE);
 			respond(race->r, race->fd, got[i].cookie, got[i].cookie % 3 - 1);
 		}
 	}

@@ -253,10 +253,10 @@ static void attach_refusals(void **state)
 		uint32_t argsz, flags;
 		long rc;
 	} cases[] = {
-		{ATTACH, 11, 0, -EINVAL}, {ATTACH, 12, 2, -EINVAL},	{ATTACH, 12, 1, -EINVAL},
-		{ATTACH, 15, 1, -EINVAL}, {ATTACH, 16, 1, -EOPNOTSUPP}, {ATTACH, 16, 3, -EINVAL},
-		{DETACH, 7, 0, -EINVAL},  {DETACH, 8, 2, -EINVAL},	{DETACH, 8, 1, -EINVAL},
-		{DETACH, 11, 1, -EINVAL}, {DETACH, 12, 1, -EOPNOTSUPP}, {DETACH, 8, 0, 0},
+		{ATTACH, 11, 0, -EINVAL}, {ATTACH, 12, 2, -EINVAL}, {ATTACH, 12, 1, -EINVAL},
+		{ATTACH, 15, 1, -EINVAL}, {ATTACH, 16, 1, -EINVAL}, {ATTACH, 16, 3, -EINVAL},
+		{DETACH, 7, 0, -EINVAL},  {DETACH, 8, 2, -EINVAL},  {DETACH, 8, 1, -EINVAL},
+		{DETACH, 11, 1, -EINVAL}, {DETACH, 12, 1, 0},	    {DETACH, 8, 0, 0},
 	};
 	struct rig *rig = *state;
 	uint32_t pt_id = 0x7fffffff;

@@ -93,6 +93,9 @@ struct call;
  */
 int ioas_map_memory(struct call *call, struct ioas *ioas, uint64_t uptr, uint64_t length,
 		    unsigned int prot, bool fixed, uint64_t *iova);
+/* The same for `length` bytes of any owner from its address `addr` on. */
+int ioas_map_owner(struct call *call, struct ioas *ioas, struct mem_owner *owner, uint64_t addr,
+		   uint64_t length, unsigned int prot, bool fixed, uint64_t *iova);
 /*
  * UNMAP's fourth step: removes the areas of [first, last]. When it returns, no DMA touches them. *removed counts bytes, also
  * on failure. -EBUSY, -ENOENT (an area lies partly outside), -EDEADLOCK (accesses keep their pins); not finding anything is

@@ -345,8 +345,7 @@ int call_get_payer(struct call *call, struct mem_payer *payer)
 	return mem_payer_init(payer, call->ctx->accounts, process, user, mode, call->why);
 }
 
-/* Maps `length` bytes of an owner as the only piece; the IOVA comes back in *iova. */
-static int map_owner(struct call *call, struct ioas *ioas, struct mem_owner *owner, uint64_t addr,
+int ioas_map_owner(struct call *call, struct ioas *ioas, struct mem_owner *owner, uint64_t addr,
 		     uint64_t length, unsigned int prot, bool fixed, uint64_t *iova)
 {
 	struct plan plan = {.prot = prot, .fixed = fixed, .iova = *iova};
@@ -386,7 +385,7 @@ int ioas_map_memory(struct call *call, struct ioas *ioas, uint64_t uptr, uint64_
 	rc = call->caller->ops->get_memory(call->caller, &owner);
 	if (rc)
 		return rc;
-	rc = map_owner(call, ioas, owner, uptr, length, prot, fixed, iova);
+	rc = ioas_map_owner(call, ioas, owner, uptr, length, prot, fixed, iova);
 	mem_owner_put(owner);
 	return rc;
 }
@@ -462,7 +461,7 @@ int ioas_cmd_map_file(struct call *call)
 	rc = file_owner(call, &owner);
 	if (rc)
 		goto out;
-	rc = map_owner(call, ioas_of(obj), owner, cmd->start, cmd->length, prot_of(cmd->flags),
+	rc = ioas_map_owner(call, ioas_of(obj), owner, cmd->start, cmd->length, prot_of(cmd->flags),
 		       cmd->flags & IOMMU_IOAS_MAP_FIXED_IOVA, (uint64_t *)&cmd->iova);
 	mem_owner_put(owner);
 	if (!rc)

@@ -135,6 +135,13 @@ int mem_owner_process(pid_t pid, struct mem_owner **out, struct swi_reason *why)
  */
 int mem_owner_file(int fd, struct mem_owner **out, struct swi_reason *why);
 
+/*
+ * Of a process owner, before others know it: mappings of files for which `is_device` says so are registers and not memory,
+ * so that windows on them are refused with -EFAULT. `data` must outlive the owner.
+ */
+typedef bool (*mem_is_device_fn)(void *data, dev_t dev, ino_t ino);
+void mem_owner_process_set_devices(struct mem_owner *o, mem_is_device_fn is_device, void *data);
+
 struct mem_owner *mem_owner_get(struct mem_owner *o);
 void mem_owner_put(struct mem_owner *o);
 /* Whether both are the address space of one and the same process. False for files. */

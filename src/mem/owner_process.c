@@ -53,6 +53,8 @@ struct process_owner {
 	int mem;
 	int maps;
 	dev_t shmem_dev, hugetlb_dev;
+	mem_is_device_fn is_device; /* see mem_owner_process_set_devices() */
+	void *is_device_data;
 	/* Under which descriptor of the program a file was found last, by inode number. */
 	_Atomic int fd_hint[FD_HINTS];
 };
@@ -341,6 +343,8 @@ static struct rights_env env_of(struct process_owner *po)
 		.hugetlb_dev = po->hugetlb_dev,
 		.touch = process_touch,
 		.data = po,
+		.is_device = po->is_device,
+		.is_device_data = po->is_device_data,
 	};
 }
 
@@ -545,6 +549,12 @@ int mem_owner_process(pid_t pid, struct mem_owner **out, struct swi_reason *why)
 	po->hugetlb_dev = probe.hugetlb_dev;
 	*out = &po->base;
 	return 0;
+}
+
+void mem_owner_process_set_devices(struct mem_owner *o, mem_is_device_fn is_device, void *data)
+{
+	process_of(o)->is_device = is_device;
+	process_of(o)->is_device_data = data;
 }
 
 pid_t mem_owner_pid(const struct mem_owner *o)

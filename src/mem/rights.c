@@ -121,6 +121,10 @@ static int check_vma(const struct rights_env *env, const struct vma *v, uint64_t
 		return swi_fail(why, -EFAULT, "memory of %s at %#llx is not %s",
 				whose(env, who, sizeof(who)), (unsigned long long)addr,
 				prot & ~v->prot & SWI_WRITE ? "writable" : "readable");
+	if (v->dev && env->is_device && env->is_device(env->is_device_data, v->dev, v->ino))
+		return swi_fail(why, -EFAULT,
+				"at %#llx %s has mapped registers of a device, which are no memory",
+				(unsigned long long)addr, whose(env, who, sizeof(who)));
 	*memory_file = v->shared && rights_is_memory_file(env, v);
 	if (v->shared && (prot & SWI_WRITE) && !*memory_file)
 		return swi_fail(why, -EFAULT,

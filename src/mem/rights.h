@@ -18,6 +18,9 @@ struct rights_env {
 	/* Whether the page at addr, in v, is there and is memory: 0 or -EFAULT. */
 	int (*touch)(void *data, const struct vma *v, uint64_t addr);
 	void *data;
+	/* Whether a file is not memory but the registers of a device; NULL: none is. */
+	mem_is_device_fn is_device;
+	void *is_device_data;
 };
 
 /*

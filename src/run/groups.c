@@ -22,6 +22,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "mem/vma.h"
 #include "run/testabi.h"
 
 #define PATH_SIZE 256
@@ -74,9 +75,67 @@ static int get_group(struct swiommu_caller *c, int fd, struct vfio_group_file **
 	return 0;
 }
 
+static struct node *find_cdev(struct session *s, dev_t dev, ino_t ino)
+{
+	for (size_t i = 0; i < s->nr_nodes; i++)
+		if (s->nodes[i].kind == NODE_VFIO_CDEV && s->nodes[i].st_ino == ino &&
+		    s->nodes[i].st_dev == dev)
+			return &s->nodes[i];
+	return NULL;
+}
+
+bool groups_is_device(void *data, dev_t dev, ino_t ino)
+{
+	return find_cdev(data, dev, ino);
+}
+
+/* Goes through the mappings of [uptr, last]: all of one node, and side by side in it. */
+static int walk_mappings(struct session *s, int maps, uint64_t uptr, uint64_t last,
+			 struct vfio_device **dev, uint64_t *pos)
+{
+	struct node *node = NULL;
+	struct vma_walk w;
+	struct vma v;
+
+	vma_walk_start(&w, maps);
+	for (uint64_t addr = uptr; addr <= last; addr = v.end) {
+		if (vma_walk_to(&w, addr, &v) || !v.shared)
+			return -ENOENT;
+		if (!node) {
+			node = find_cdev(s, v.dev, v.ino);
+			*pos = v.offset + (uptr - v.start);
+		}
+		if (!node || node != find_cdev(s, v.dev, v.ino) ||
+		    v.offset + (addr - v.start) != *pos + (addr - uptr))
+			return -ENOENT;
+	}
+	*dev = node->device->dev;
+	return 0;
+}
+
+static int find_mapping(struct swiommu_caller *c, uint64_t uptr, uint64_t length,
+			struct vfio_device **dev, uint64_t *pos)
+{
+	struct task *t = task_of(c);
+	char path[40];
+	uint64_t last;
+	int maps, rc;
+
+	if (!range_last(uptr, length, &last))
+		return -ENOENT;
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)t->tid);
+	maps = open(path, O_RDONLY | O_CLOEXEC);
+	if (maps < 0)
+		return -ENOENT;
+	rc = walk_mappings(t->session, maps, uptr, last, dev, pos);
+	close(maps);
+	return rc || !task_valid(t) ? -ENOENT : 0;
+}
+
 const struct vfio_host_ops groups_host = {
 	.get_container = get_container,
 	.get_group = get_group,
+	.find_mapping = find_mapping,
 };
 
 /* ---- opening --------------------------------------------------------------------------------- */

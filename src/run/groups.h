@@ -11,6 +11,8 @@
 #include "vfio/group.h"
 
 extern const struct vfio_host_ops groups_host;
+/* Whether a file is the node of a device of the session (`data`): mapped, it shows registers. */
+bool groups_is_device(void *data, dev_t dev, ino_t ino);
 
 /*
  * open and openat, if of a group's node: the descriptor's number or -EBUSY; else TESTABI_CONTINUE. A group

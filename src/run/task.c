@@ -17,6 +17,7 @@
 #include "mem/owner.h"
 #include "run/files.h"
 #include "run/filter.h"
+#include "run/groups.h"
 
 #ifndef PIDFD_THREAD
 #define PIDFD_THREAD O_EXCL
@@ -103,6 +104,7 @@ static int task_get_memory(struct swiommu_caller *c, struct mem_owner **out)
 
 	if (rc)
 		return rc;
+	mem_owner_process_set_devices(*out, groups_is_device, t->session);
 	if (task_valid(t))
 		return 0;
 	mem_owner_put(*out);

@@ -226,7 +226,7 @@ static long set_iommu_locked(struct vfio_container *c, struct swiommu_caller *ca
 		return vfio_fail(caller, -ENODEV,
 				 "VFIO_SET_IOMMU: type %llu: 1 (TYPE1) and 3 (TYPE1v2) exist",
 				 (unsigned long long)type);
-	rc = type1_create(c->ctx, type, c->sys->options.max_mappings, &t);
+	rc = type1_create(c->ctx, type, &c->sys->options, &t);
 	if (rc)
 		return vfio_fail(caller, rc, "VFIO_SET_IOMMU: out of memory");
 	list_for_each (pos, &c->groups) {

@@ -26,6 +26,12 @@ struct vfio_host_ops {
 	/* What is behind the caller's fd, with a reference. -EBADF not open, -EBADFD something else. */
 	int (*get_container)(struct swiommu_caller *c, int fd, struct vfio_container **out);
 	int (*get_group)(struct swiommu_caller *c, int fd, struct vfio_group_file **out);
+	/*
+	 * What of a device the caller has mapped at [uptr, uptr+length): one stretch of its file, from position *pos on.
+	 * -ENOENT: something else. NULL: nobody can map devices.
+	 */
+	int (*find_mapping)(struct swiommu_caller *c, uint64_t uptr, uint64_t length,
+			    struct vfio_device **dev, uint64_t *pos);
 };
 
 struct vfio_system_options {

@@ -205,6 +205,10 @@ uint64_t vfio_region_span(const struct vfio_device *dev, unsigned int index);
 ssize_t vfio_region_rw(struct vfio_device *dev, struct swiommu_caller *caller, uint64_t uptr,
 		       size_t count, uint64_t pos, bool write);
 
+struct mem_owner;
+/* bar_memory.c: the registers at [pos, pos+length) of the device file as memory for DMA. -EFAULT, -ENOMEM. */
+int vfio_bar_memory(struct vfio_device *dev, uint64_t pos, uint64_t length, struct mem_owner **out);
+
 /* info.c */
 long vfio_ioctl_get_info(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg);
 long vfio_ioctl_get_region_info(struct vfio_file *file, struct swiommu_caller *caller,

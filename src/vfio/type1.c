@@ -23,8 +23,8 @@ typedef unsigned long long ull;
 
 #define MAX_MAPPINGS 65535u
 
-int type1_create(struct iommufd_ctx *ctx, unsigned long type, uint64_t max_mappings,
-		 struct type1 **out)
+int type1_create(struct iommufd_ctx *ctx, unsigned long type,
+		 const struct vfio_system_options *options, struct type1 **out)
 {
 	struct type1 *t = swi_new(struct type1);
 	int rc;
@@ -43,7 +43,8 @@ int type1_create(struct iommufd_ctx *ctx, unsigned long type, uint64_t max_mappi
 	t->ctx = ctx;
 	t->refs = 1;
 	t->v2 = type == VFIO_TYPE1v2_IOMMU;
-	t->max_mappings = max_mappings ? max_mappings : MAX_MAPPINGS;
+	t->options = options;
+	t->max_mappings = options->max_mappings ? options->max_mappings : MAX_MAPPINGS;
 	*out = t;
 	return 0;
 abort:
@@ -141,6 +142,28 @@ static long check_free(struct type1 *t, struct swiommu_caller *caller, uint64_t 
 	return rc;
 }
 
+/* Registers that the caller has mapped, which are no memory for anybody but a type 1 container. */
+static int map_registers(struct type1 *t, struct call *call,
+			 const struct vfio_iommu_type1_dma_map *map, unsigned int prot)
+{
+	const struct vfio_host_ops *host = t->options->host;
+	uint64_t iova = map->iova, pos;
+	struct vfio_device *dev;
+	struct mem_owner *owner;
+	int rc;
+
+	if (!host->find_mapping ||
+	    host->find_mapping(call->caller, map->vaddr, map->size, &dev, &pos))
+		return -EFAULT;
+	rc = vfio_bar_memory(dev, pos, map->size, &owner);
+	if (rc)
+		return rc;
+	call->why->text[0] = '\0';
+	rc = ioas_map_owner(call, t->ioas, owner, pos, map->size, prot, true, &iova);
+	mem_owner_put(owner);
+	return rc;
+}
+
 static long map_dma_locked(struct type1 *t, struct swiommu_caller *caller,
 			   const struct vfio_iommu_type1_dma_map *map)
 {
@@ -156,7 +179,8 @@ static long map_dma_locked(struct type1 *t, struct swiommu_caller *caller,
 	rc = check_free(t, caller, map->iova, map->size);
 	if (rc)
 		return rc;
-	return ioas_map_memory(&call, t->ioas, map->vaddr, map->size, prot, true, &iova);
+	rc = ioas_map_memory(&call, t->ioas, map->vaddr, map->size, prot, true, &iova);
+	return rc == -EFAULT ? map_registers(t, &call, map, prot) : rc;
 }
 
 static long map_dma(struct type1 *t, struct swiommu_caller *caller, uint64_t arg)

@@ -8,6 +8,7 @@
  */
 
 #include "core/ioas.h"
+#include "vfio/group.h"
 #include "vfio/internal.h"
 
 struct type1 {
@@ -15,6 +16,7 @@ struct type1 {
 	struct iommufd_ctx *ctx; /* counted */
 	struct ioas *ioas;	 /* lives as long as the context, which nobody else can reach */
 	bool v2;
+	const struct vfio_system_options *options; /* of the container's system */
 	uint64_t max_mappings;
 	/*
 	 * Changes of mappings, one at a time, as their rules look at several mappings. Held while memory
@@ -27,8 +29,8 @@ struct type1 {
 };
 
 /* `type`: VFIO_TYPE1_IOMMU or _TYPE1v2_. -ENOMEM. */
-int type1_create(struct iommufd_ctx *ctx, unsigned long type, uint64_t max_mappings,
-		 struct type1 **out);
+int type1_create(struct iommufd_ctx *ctx, unsigned long type,
+		 const struct vfio_system_options *options, struct type1 **out);
 struct type1 *type1_get(struct type1 *t);
 void type1_put(struct type1 *t);
 /* Whether some mapping has lost its address: no device may be added meanwhile. */

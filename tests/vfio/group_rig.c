@@ -42,19 +42,43 @@ static int get_ctx(struct swiommu_caller *c, int fd, struct iommufd_ctx **out)
 	return fd >= CONTAINER_FD && fd < GROUP_FD + 2 ? -EBADFD : g->rig_get_ctx(c, fd, out);
 }
 
+static int host_mapping(struct swiommu_caller *c, uint64_t uptr, uint64_t length,
+			struct vfio_device **dev, uint64_t *pos)
+{
+	if (uptr < BAR_ADDRESS || uptr + length > BAR_ADDRESS + BAR_MAPPED)
+		return -ENOENT;
+	*dev = group_rig_of(c)->devices[OTHER];
+	*pos = BAR_FROM + uptr - BAR_ADDRESS;
+	return 0;
+}
+
 static const struct vfio_host_ops host = {
 	.get_container = host_container,
 	.get_group = host_group,
+	.find_mapping = host_mapping,
 };
+
+/* The probe with a page that is shared with clients. */
+static int paged_create(struct vfio_device *dev, const char *options, struct swi_reason *why,
+			void **out_priv)
+{
+	int rc = probe_model.create(dev, options, why, out_priv);
+
+	vfio_pci_add_pages(dev, 0, BAR_FROM + 0x1000, 0x1000);
+	return rc;
+}
 
 static void add(struct group_rig *g, unsigned int which, const char *bdf, unsigned int index,
 		struct iommu_group *group, const char *options)
 {
 	struct vfio_device_place place = {.index = index, .group = group};
+	struct vfio_model *model = &g->models[which];
 	struct swi_reason why = {""};
 
+	*model = probe_model;
+	model->create = paged_create;
 	strcpy(place.bdf, bdf);
-	if (vfio_device_create(&probe_model, &place, options, &g->devices[which], &why))
+	if (vfio_device_create(model, &place, options, &g->devices[which], &why))
 		fail_msg("%s", why.text);
 }
 

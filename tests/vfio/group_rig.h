@@ -16,12 +16,21 @@ enum { MINE, MATE, OTHER, NR_DEVICES };
 #define CONTAINER_FD 7100 /* and CONTAINER_FD + 1 */
 #define GROUP_FD 7200	  /* and GROUP_FD + 1 */
 
+/*
+ * Where the client has "mapped" device OTHER: the last two pages of BAR0, of which one is trapped and one shared,
+ * and one beyond its end. There is no memory.
+ */
+#define BAR_ADDRESS 0x2000ull
+#define BAR_MAPPED 0x3000ull
+#define BAR_FROM 0xe000
+
 struct group_rig {
 	struct rig r; /* first */
 	int (*rig_get_ctx)(struct swiommu_caller *c, int fd, struct iommufd_ctx **out);
 	struct vfio_system *sys;
 	struct iommu_group other_group;
 	struct vfio_device *devices[NR_DEVICES];
+	struct vfio_model models[NR_DEVICES];
 	struct vfio_container *containers[2];
 	struct vfio_group_file *groups[2]; /* NULL while they are not open */
 };

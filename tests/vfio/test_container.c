@@ -227,6 +227,42 @@ static void permissions_and_unmapping_hold_for_devices(void **state)
 	munmap(page, P);
 }
 
+static void registers_can_be_mapped_for_dma(void **state)
+{
+	struct group_rig *g = *state;
+	struct vfio_device *other = g->devices[OTHER];
+	uint8_t bytes[4] = {1, 2, 3, 4}, back[4] = {0};
+	uint8_t *pages = vfio_pages(other, 0, 0xf000);
+	uint64_t size = 2 * P;
+	struct rig dev, peer;
+
+	rig_for_thread(&dev, &g->r);
+	rig_for_thread(&peer, &g->r);
+	group_ready(g, VFIO_TYPE1v2_IOMMU);
+	assert_int_equal(group_open(g, 1), 0);
+	assert_int_equal(set_container(g, 1, CONTAINER_FD), 0);
+	assert_int_equal(get_device(g, 0, MINE_BDF, &dev.file), 0);
+	assert_int_equal(get_device(g, 1, OTHER_BDF, &peer.file), 0);
+	rig_write(&dev, CONFIG, PCI_COMMAND, 2, PCI_COMMAND_MASTER);
+	rig_write(&peer, CONFIG, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	assert_int_equal(map_dma(g, (void *)BAR_ADDRESS, 2 * P, 0x6000, RW), 0);
+	assert_int_equal(map_dma(g, (void *)BAR_ADDRESS, 3 * P, 0x9000, RW), -EFAULT);
+	assert_int_equal(map_dma(g, (void *)(BAR_ADDRESS + 2 * P), P, 0x9000, RW), -EFAULT);
+	/* The trapped registers are not for DMA. */
+	assert_int_equal(vfio_dma_write(&probe_of(&g->r)->dma, 0x6000, bytes, 4), -EFAULT);
+	assert_int_equal(vfio_dma_write(&probe_of(&g->r)->dma, 0x7011, bytes, 4), 0);
+	assert_memory_equal(pages + 0x11, bytes, 4);
+	pages[0x12] = 9;
+	assert_int_equal(vfio_dma_read(&probe_of(&g->r)->dma, 0x7011, back, 4), 0);
+	assert_int_equal(back[1], 9);
+	rig_write(&peer, CONFIG, PCI_COMMAND, 2, 0);
+	assert_int_equal(vfio_dma_read(&probe_of(&g->r)->dma, 0x7011, back, 4), -EFAULT);
+	assert_int_equal(unmap_dma(g, 0x6000, &size, 0), 0);
+	assert_int_equal(size, 2 * P);
+	vfio_file_close(dev.file);
+	vfio_file_close(peer.file);
+}
+
 static uint32_t avail(struct group_rig *g)
 {
 	union {
@@ -537,6 +573,7 @@ int main(void)
 		TEST(a_group_that_cannot_be_attached_changes_nothing),
 		TEST(map_refusals),
 		TEST(permissions_and_unmapping_hold_for_devices),
+		TEST(registers_can_be_mapped_for_dma),
 		TEST(the_limit_on_mappings),
 		TEST(unmap_refusals),
 		TEST(what_a_range_takes_along),

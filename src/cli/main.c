@@ -39,6 +39,7 @@ static const char run_usage[] =
 	"      --test-abi  answer IOMMU_TEST_CMD and show the kernel's fault injection, so that "
 	"the\n"
 	"                  kernel's own iommufd selftests can run\n"
+	"      --no-helper do not load swiommu's helper library into PROGRAM (see README)\n"
 	"  -h, --help      this text\n"
 	"\n"
 	"Exit status: PROGRAM's own (a fatal signal is repeated); 125 when swiommu itself fails, "
@@ -93,6 +94,7 @@ int cmd_run(int argc, char **argv)
 		{"max-dma-maps", required_argument, NULL, 'm'},
 		{"stat-paths", no_argument, NULL, 's'},
 		{"test-abi", no_argument, NULL, 't'},
+		{"no-helper", no_argument, NULL, 'n'},
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
@@ -133,6 +135,9 @@ int cmd_run(int argc, char **argv)
 			break;
 		case 't':
 			opt.test_abi = true;
+			break;
+		case 'n':
+			opt.no_helper = true;
 			break;
 		case 'h':
 			fputs(run_usage, stdout);

@@ -21,6 +21,7 @@
 #include "run/calls.h"
 #include "run/files.h"
 #include "run/groups.h"
+#include "run/helper.h"
 #include "run/identity.h"
 #include "run/task.h"
 #include "run/testabi.h"
@@ -33,7 +34,7 @@ typedef unsigned long long ull;
 static void explain(struct session *s, struct task *t, const struct node *node, const char *what,
 		    ull number, long rc)
 {
-	if (!s->explain || rc >= 0)
+	if (!s->explain || rc >= 0 || t->ring) /* who comes by a ring comes again */
 		return;
 	session_say(s, "pid %d: %s %#llx on %s: %s%s%s", (int)t->tid, what, number, node->path,
 		    strerrorname_np(-rc), t->caller.reason[0] ? ": " : "", t->caller.reason);
@@ -48,7 +49,8 @@ static long on_ioctl(struct session *s, struct task *t, struct open_file *file, 
 	long rc;
 
 	/* A device that the program has just closed must not look busy, nor keep an IOAS busy. */
-	files_settle(s->files);
+	if (!t->ring)
+		files_settle(s->files);
 	if (node->kind == NODE_IOMMU) {
 		struct iommufd_ctx *ctx;
 
@@ -250,8 +252,8 @@ static bool is_stream_call(int nr)
 	return nr == SYS_read || nr == SYS_write || nr == SYS_readv || nr == SYS_writev;
 }
 
-static long on_file(struct session *s, struct task *t, struct open_file *file,
-		    const struct seccomp_data *data)
+long dispatch_file(struct session *s, struct task *t, struct open_file *file,
+		   const struct seccomp_data *data)
 {
 	switch (data->nr) {
 	case SYS_ioctl:
@@ -296,6 +298,9 @@ static long serve(struct session *s, struct task *t, struct call *call,
 	int fd, rc;
 	long ret;
 
+	t->caller.can_trap = helper_made(data);
+	if (number == -1 && helper_is_own_call(data))
+		return helper_call(s, t, call, NULL, data);
 	if (is_open_call(data->nr)) {
 		ret = groups_open(t, data);
 		return ret == CONTINUE && s->testabi ? testabi_open(s->testabi, t, data) : ret;
@@ -321,7 +326,12 @@ static long serve(struct session *s, struct task *t, struct call *call,
 	close(fd);
 	if (rc)
 		return rc == -ENODEV ? ret : rc;
-	ret = call_proceed(s->calls, call, file) ? on_file(s, t, file, data) : -ESRCH;
+	if (!call_proceed(s->calls, call, file))
+		ret = -ESRCH;
+	else if (helper_is_own_call(data))
+		ret = helper_call(s, t, call, file, data);
+	else
+		ret = dispatch_file(s, t, file, data);
 	open_file_put(file);
 	return ret;
 }
@@ -337,6 +347,8 @@ void dispatch(struct session *s, struct task_cache *cache, const struct seccomp_
 	call_begin(s->calls, &call, &task);
 	rc = serve(s, &task, &call, &req->data);
 	call_end(s->calls, &call);
+	if (helper_made(&req->data))
+		rings_hint(s->rings, helper_ring_of(req->data.args[0]));
 	memset(resp, 0, sizeof(*resp));
 	resp->id = req->id;
 	if (rc == CONTINUE)

@@ -15,6 +15,11 @@
 void dispatch(struct session *s, struct task_cache *cache, const struct seccomp_notif *req,
 	      struct seccomp_notif_resp *resp);
 
+struct open_file;
+/* One system call on an open file of ours: its result, or TESTABI_CONTINUE (testabi.h). */
+long dispatch_file(struct session *s, struct task *t, struct open_file *file,
+		   const struct seccomp_data *data);
+
 /* Threads that receive and serve notifications; more are started while all are busy. -EAGAIN,
  * -ENOMEM. */
 int workers_start(struct session *s, struct workers **out);

@@ -35,6 +35,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -44,6 +45,8 @@
 
 /* Tokens are far apart, so that a stray read() or write() does not move from one to the next. */
 #define TOKEN_SHIFT 20
+/* And no other file's position is where they are. */
+#define TOKEN_FIRST (1ull << 61)
 #define BUCKETS 256
 
 struct open_file {
@@ -51,6 +54,7 @@ struct open_file {
 	struct list bucket; /* in files.by_token while in files.open */
 	struct node *node;
 	uint64_t token;
+	uint64_t secret; /* who knows it has had a descriptor on the file; see helper.c */
 	_Atomic unsigned int refs; /* the list's, and calls in progress */
 	_Atomic pid_t user;	   /* thread that used it last, for reports */
 	bool read_only;		   /* opened O_RDONLY */
@@ -122,7 +126,7 @@ int files_create(struct session *s, struct files **out)
 	if (!f)
 		return -ENOMEM;
 	f->session = s;
-	f->next_token = 1ull << TOKEN_SHIFT;
+	f->next_token = TOKEN_FIRST;
 	for (size_t i = 0; i < NODE_KINDS; i++)
 		list_init(&f->open[i]);
 	list_init(&f->gone);
@@ -331,6 +335,10 @@ static int create_locked(struct files *f, struct node *node, int fd, struct vfio
 	file->node = node;
 	file->token = f->next_token;
 	file->refs = 1;
+	if (getrandom(&file->secret, sizeof(file->secret), 0) != sizeof(file->secret)) {
+		rc = -EIO;
+		goto free;
+	}
 	file->read_only = (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY;
 	rc = open_inside(f, file, vfio, why);
 	if (rc)
@@ -394,6 +402,34 @@ int files_open(struct files *f, struct node *node, struct vfio_file *vfio, int f
 	else
 		*out_fd = fd;
 	return rc;
+}
+
+int files_get_named(struct files *f, uint64_t token, uint64_t secret, pid_t user,
+		    struct open_file **out)
+{
+	struct list *pos;
+	int rc = -ENODEV;
+
+	pthread_mutex_lock(&f->lock);
+	list_for_each (pos, bucket_of(f, token)) {
+		struct open_file *file = list_entry(pos, struct open_file, bucket);
+
+		if (file->token != token || file->secret != secret)
+			continue;
+		file->refs++;
+		file->user = user;
+		*out = file;
+		rc = 0;
+		break;
+	}
+	pthread_mutex_unlock(&f->lock);
+	return rc;
+}
+
+void open_file_name(const struct open_file *file, uint64_t *token, uint64_t *secret)
+{
+	*token = file->token;
+	*secret = file->secret;
 }
 
 void open_file_put(struct open_file *file)

@@ -28,6 +28,13 @@ int files_get(struct files *f, int fd, pid_t user, struct swi_reason *why, struc
  */
 int files_open(struct files *f, struct node *node, struct vfio_file *vfio, int flags, pid_t user,
 	       struct swi_reason *why, int *out_fd);
+/*
+ * The open file of that name, which open_file_name() told somebody who had a descriptor on it. -ENODEV: there is none, or
+ * it has been closed.
+ */
+int files_get_named(struct files *f, uint64_t token, uint64_t secret, pid_t user,
+		    struct open_file **out);
+void open_file_name(const struct open_file *file, uint64_t *token, uint64_t *secret);
 void open_file_put(struct open_file *file);
 
 /* Whether it was opened O_RDONLY; ioctls do not care, mappings do. */

@@ -25,6 +25,7 @@
 
 #include "base/alloc.h"
 #include "run/filter.h"
+#include "run/helper.h"
 #include "run/tree.h"
 
 /* What the child sends: its listener and its root directory. */
@@ -121,6 +122,7 @@ static void child_main(struct session *s, char **argv, int channel, const struct
 	if (read(channel, &go, 1) != 1)
 		_exit(125);
 	sigprocmask(SIG_SETMASK, mask, NULL);
+	helper_set_environment(s->helper);
 	execvp(argv[0], argv);
 	rc = errno;
 	(void)!write(channel, &rc, sizeof(rc));

@@ -13,6 +13,7 @@
 
 #include "base/alloc.h"
 #include "mem/guard.h"
+#include "run/helper.h"
 #include "run/testabi.h"
 
 /* ---- talking --------------------------------------------------------------------------------- */
@@ -146,6 +147,9 @@ int session_create(const struct session_options *opt, struct session **out)
 	s->wait = opt->wait;
 	s->stat_paths = opt->stat_paths;
 	s->max_mappings = opt->max_mappings;
+	s->no_helper = "--no-helper was given";
+	if (!opt->no_helper)
+		helper_find(s->helper, sizeof(s->helper), &s->no_helper);
 	s->log = (struct swi_log){on_log, s};
 	pthread_mutex_init(&s->log_lock, NULL);
 	rc = open_log(s, opt->log_path);

@@ -13,6 +13,7 @@
  * There is one struct session per process, but no global pointer to it.
  */
 
+#include <limits.h>
 #include <pthread.h>
 #include <sys/types.h>
 
@@ -56,6 +57,7 @@ struct node {
 
 struct calls;
 struct files;
+struct rings;
 struct workers;
 struct testabi;
 
@@ -81,6 +83,11 @@ struct session {
 	int log_fd;			/* where our own lines go */
 	unsigned int max_mappings;	/* of a type 1 container; 0: the default */
 	bool explain;			/* tell the reason of every failing call */
+	bool convert; /* private memory is made shared before it is mapped (preload/convert.c) */
+	char helper[PATH_MAX]; /* library of the preload helper; "": there is none, because */
+	const char *no_helper;
+	bool told_no_helper;
+	struct rings *rings;		/* helpers' rings; NULL: there are none */
 	bool wait;			/* outlive the program until its last descendant has gone */
 	bool stat_paths;		/* as in session_options */
 	bool unprivileged; /* the program runs in a user namespace of ours: no real capabilities */
@@ -90,7 +97,7 @@ struct session {
 struct session_options {
 	const char **devices; /* "model[,bdf=B][,group=N][,key=value]..." */
 	size_t nr_devices;
-	bool explain, wait, test_abi;
+	bool explain, wait, test_abi, no_helper;
 	bool stat_paths;      /* stat by path shows our nodes as devices too */
 	unsigned int max_mappings; /* of a type 1 container; 0: the default */
 	const char *log_path; /* NULL: standard error */

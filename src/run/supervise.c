@@ -30,6 +30,7 @@
 #include "run/calls.h"
 #include "run/dispatch.h"
 #include "run/files.h"
+#include "run/helper.h"
 #include "run/launch.h"
 
 struct supervision {
@@ -261,9 +262,12 @@ static int run_launched(struct session *s, struct launched *l, char **argv, int 
 	rc = files_create(s, &s->files);
 	if (rc)
 		goto restore;
-	rc = workers_start(s, &s->workers);
+	rc = rings_create(s, &s->rings);
 	if (rc)
 		goto destroy_files;
+	rc = workers_start(s, &s->workers);
+	if (rc)
+		goto destroy_rings;
 	if (l->restartable)
 		session_say(s, "this kernel is older than 5.19: a signal handler of the program "
 			       "may repeat a call");
@@ -271,6 +275,8 @@ static int run_launched(struct session *s, struct launched *l, char **argv, int 
 	supervise(&v);
 	workers_stop(s->workers);
 	s->workers = NULL;
+	rings_destroy(s->rings);
+	s->rings = NULL;
 	tell_end(&v);
 	*wait_status = v.main_status;
 	files_destroy(s->files);
@@ -280,6 +286,9 @@ static int run_launched(struct session *s, struct launched *l, char **argv, int 
 	calls_fini(&calls);
 	return 0;
 
+destroy_rings:
+	rings_destroy(s->rings);
+	s->rings = NULL;
 destroy_files:
 	files_destroy(s->files);
 	s->files = NULL;

@@ -18,6 +18,7 @@
 #include "run/files.h"
 #include "run/filter.h"
 #include "run/groups.h"
+#include "run/helper.h"
 
 #ifndef PIDFD_THREAD
 #define PIDFD_THREAD O_EXCL
@@ -30,6 +31,8 @@ static struct task *task_of(struct swiommu_caller *c)
 
 bool task_valid(struct task *t)
 {
+	if (t->ring)
+		return ring_process_alive(t->ring);
 	return !ioctl(t->session->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &t->notif_id);
 }
 
@@ -314,7 +317,7 @@ static bool same_user_ns(pid_t tid)
 	       ours.st_ino == theirs.st_ino;
 }
 
-static bool task_capable(struct swiommu_caller *c, int cap)
+bool task_capable(struct swiommu_caller *c, int cap)
 {
 	struct task *t = task_of(c);
 	unsigned long long eff;
@@ -324,7 +327,7 @@ static bool task_capable(struct swiommu_caller *c, int cap)
 	return (eff >> cap & 1) && same_user_ns(t->tid) && task_valid(t);
 }
 
-static int task_get_account(struct swiommu_caller *c, pid_t *process, uid_t *user)
+int task_get_account(struct swiommu_caller *c, pid_t *process, uid_t *user)
 {
 	struct task *t = task_of(c);
 	unsigned long long tgid, uid;
@@ -356,5 +359,6 @@ void task_init(struct task *t, struct session *s, struct task_cache *cache, pid_
 	t->cache = cache;
 	t->tid = tid;
 	t->notif_id = notif_id;
+	t->ring = NULL;
 	t->ahead_len = 0;
 }

@@ -39,6 +39,7 @@ struct task {
 	struct task_cache *cache;
 	pid_t tid;
 	uint64_t notif_id;
+	struct ring_process *ring; /* not NULL: it does not wait for an answer, see rings.c */
 	uint64_t ahead_at; /* address of ahead[0] in the program */
 	size_t ahead_len;
 	uint8_t ahead[TASK_AHEAD];
@@ -58,5 +59,8 @@ int task_dup_fd(struct task *t, int fd);
  * -EMFILE: none of those is free.
  */
 int task_add_trapped_fd(struct task *t, int fd, int from, bool cloexec, int *out_fd);
+/* As in struct swiommu_caller_ops. */
+bool task_capable(struct swiommu_caller *c, int cap);
+int task_get_account(struct swiommu_caller *c, pid_t *process, uid_t *user);
 
 #endif

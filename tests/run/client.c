@@ -227,13 +227,18 @@ void engine_close(struct engine *e)
 	munmap(e->desc, PAGE);
 }
 
+void engine_describe(struct engine *e, uint64_t to, uint64_t from, uint32_t len)
+{
+	*e->desc = (struct engine_desc){
+		.size = len, .source = from, .destination = to, .next = e->iova};
+}
+
 uint32_t engine_copy(struct engine *e, uint64_t to, uint64_t from, uint32_t len)
 {
 	double end = seconds() + 10;
 	uint64_t status;
 
-	*e->desc = (struct engine_desc){
-		.size = len, .source = from, .destination = to, .next = e->iova};
+	engine_describe(e, to, from, len);
 	reg_write(e, e->bar + 0x84, 0x20, 1); /* reset */
 	reg_write(e, e->bar + 0xa8, reg_read(e, e->bar + 0xa8, 4), 4);
 	reg_write(e, e->bar + 0x80, 0x0d, 2);
@@ -318,7 +323,8 @@ _Noreturn void exec_scene(const char *scene, const char *arg1, const char *arg2,
 const struct scene *find_scene(const char *name)
 {
 	static const struct scene *const tables[] = {file_scenes, process_scenes, hostile_scenes,
-						     stress_scenes, tree_scenes,    group_scenes};
+						     stress_scenes, tree_scenes,    group_scenes,
+						     mmio_scenes};
 
 	for (size_t i = 0; i < ARRAY_SIZE(tables); i++)
 		for (const struct scene *s = tables[i]; s->name; s++)

@@ -28,7 +28,7 @@ struct scene {
 	int (*run)(int argc, char **argv); /* arguments after the name */
 };
 extern const struct scene file_scenes[], process_scenes[], hostile_scenes[], stress_scenes[],
-	tree_scenes[], group_scenes[];
+	tree_scenes[], group_scenes[], mmio_scenes[];
 const struct scene *find_scene(const char *name);
 
 /* Ends the process, from any thread, if the condition does not hold. */
@@ -79,6 +79,8 @@ void engine_prepare(struct engine *e);
 void engine_close(struct engine *e);
 /* Has the device copy. 0, or its error register if it halted. */
 uint32_t engine_copy(struct engine *e, uint64_t to, uint64_t from, uint32_t len);
+/* Writes the descriptor of that copy, for who rings the doorbell himself. */
+void engine_describe(struct engine *e, uint64_t to, uint64_t from, uint32_t len);
 #define ENGINE_BAD_SOURCE 0x1u
 #define ENGINE_BAD_DESTINATION 0x2u
 

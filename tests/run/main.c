@@ -75,6 +75,12 @@ static void prepare(const char *dir, const char *from, const char *swiommu)
 	}
 	snprintf(target, sizeof(target), "%s/swiommu", dir);
 	copy(swiommu, target);
+	/* The helper lies beside it, if there is one. */
+	snprintf(source, sizeof(source), "%.*s/libswiommu-preload.so",
+		 (int)(strrchr(swiommu, '/') - swiommu), swiommu);
+	snprintf(target, sizeof(target), "%s/libswiommu-preload.so", dir);
+	if (!access(source, R_OK))
+		copy(source, target);
 }
 
 int main(int argc, char **argv)

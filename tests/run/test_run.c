@@ -80,6 +80,21 @@ static const struct scene_test scene_tests[] = {
 	{"fifty processes are killed at random", "./client", {"storm"}},
 };
 
+/* What needs the preload helper. */
+static const struct scene_test mmio_tests[] = {
+	{"registers through mmap", "./client", {"mmio_copies"}},
+	{"registers through mmap are no memory", "./client", {"mmio_and_system_calls"}},
+	{"registers through mmap beside handlers of the program", "./client", {"mmio_own_handler"}},
+	{"registers through mmap, in pieces", "./client", {"mmio_layout"}},
+	{"registers through mmap in threads and children",
+	 "./client",
+	 {"mmio_threads_and_children"}},
+	{"registers are not mapped in a static program", "./client-static", {"mmio_is_not_offered"}},
+	{"registers are not mapped after exec of a static program",
+	 "./client",
+	 {"mmio_exec_static"}},
+};
+
 static void test_scene(void **state)
 {
 	const struct scene_test *t = *state;
@@ -88,6 +103,18 @@ static void test_scene(void **state)
 	if (WIFEXITED(cmd.status) && WEXITSTATUS(cmd.status) == SKIP)
 		skip();
 	assert_exit(&cmd, 0);
+}
+
+static bool have_helper(void)
+{
+	return !access("./libswiommu-preload.so", R_OK);
+}
+
+static void test_mmio(void **state)
+{
+	if (!have_helper())
+		skip();
+	test_scene(state);
 }
 
 /* ---- the end of the program ------------------------------------------------------------------ */
@@ -768,7 +795,8 @@ static const struct CMUnitTest caller_tests[] = {
 int run_tests_here(const char *only_kills)
 {
 	static const struct CMUnitTest kills[] = {TEST(kills_leave_nothing)};
-	struct CMUnitTest tests[ARRAY_SIZE(scene_tests) + ARRAY_SIZE(caller_tests)];
+	struct CMUnitTest tests[ARRAY_SIZE(scene_tests) + ARRAY_SIZE(mmio_tests) +
+				ARRAY_SIZE(caller_tests)];
 	size_t n = 0;
 
 	if (only_kills) {
@@ -778,6 +806,9 @@ int run_tests_here(const char *only_kills)
 	for (size_t i = 0; i < ARRAY_SIZE(scene_tests); i++)
 		tests[n++] = (struct CMUnitTest){scene_tests[i].name, test_scene, NULL, NULL,
 						 (void *)&scene_tests[i]};
+	for (size_t i = 0; i < ARRAY_SIZE(mmio_tests); i++)
+		tests[n++] = (struct CMUnitTest){mmio_tests[i].name, test_mmio, NULL, NULL,
+						 (void *)&mmio_tests[i]};
 	for (size_t i = 0; i < ARRAY_SIZE(caller_tests); i++)
 		tests[n++] = caller_tests[i];
 	return _cmocka_run_group_tests("run", tests, n, NULL, NULL);

@@ -40,6 +40,8 @@
 #define HOT_MS 4
 /* Without a request for so long, the thread goes to sleep. */
 #define IDLE_NS 100000
+/* How often to look for processes that have ended, while there are any. */
+#define SWEEP_MS 500
 #define STACK_SIZE (256u << 10)
 
 struct ring_process {
@@ -58,6 +60,7 @@ struct rings {
 	pthread_mutex_t lock; /* process[], wanted; short */
 	pthread_cond_t wake;
 	struct ring_process *process[RINGS_MAX]; /* number - 1 */
+	size_t count;				 /* of those that are there; lock */
 	_Atomic bool wanted;
 	_Atomic bool stop;
 	bool started;
@@ -269,6 +272,38 @@ static void serve(struct rings *r, struct ring_process *p, struct helper_slot *s
 
 /* ---- the thread -------------------------------------------------------------------------------- */
 
+/* Address spaces come to an end without telling us. */
+static void sweep(struct rings *r)
+{
+	struct ring_process *gone[RINGS_MAX];
+	size_t n = 0;
+
+	pthread_mutex_lock(&r->lock);
+	for (size_t i = 0; i < RINGS_MAX; i++)
+		if (r->process[i] && !ring_process_alive(r->process[i])) {
+			gone[n++] = r->process[i];
+			r->process[i] = NULL;
+			r->count--;
+		}
+	pthread_mutex_unlock(&r->lock);
+	while (n)
+		process_put(gone[--n]);
+}
+
+/* True: nothing has happened. */
+static bool wait_a_moment_locked(struct rings *r)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	t.tv_nsec += SWEEP_MS * 1000000l;
+	if (t.tv_nsec >= 1000000000l) {
+		t.tv_nsec -= 1000000000l;
+		t.tv_sec++;
+	}
+	return pthread_cond_timedwait(&r->wake, &r->lock, &t) == ETIMEDOUT;
+}
+
 struct watch {
 	struct ring_process *process[RINGS_MAX];
 	size_t n;
@@ -307,8 +342,15 @@ static void begin_watch(struct rings *r, struct watch *w)
 {
 	w->n = 0;
 	pthread_mutex_lock(&r->lock);
-	while (!r->wanted && !r->stop)
-		pthread_cond_wait(&r->wake, &r->lock);
+	while (!r->wanted && !r->stop) {
+		if (!r->count) {
+			pthread_cond_wait(&r->wake, &r->lock);
+		} else if (wait_a_moment_locked(r)) {
+			pthread_mutex_unlock(&r->lock);
+			sweep(r);
+			pthread_mutex_lock(&r->lock);
+		}
+	}
 	r->wanted = false;
 	for (size_t i = 0; i < RINGS_MAX; i++) {
 		if (!r->process[i] || !r->process[i]->hot)
@@ -395,23 +437,6 @@ void rings_hint(struct rings *r, unsigned int number)
 
 /* ---- life -------------------------------------------------------------------------------------- */
 
-/* Address spaces come to an end without telling us. */
-static void sweep(struct rings *r)
-{
-	struct ring_process *gone[RINGS_MAX];
-	size_t n = 0;
-
-	pthread_mutex_lock(&r->lock);
-	for (size_t i = 0; i < RINGS_MAX; i++)
-		if (r->process[i] && !ring_process_alive(r->process[i])) {
-			gone[n++] = r->process[i];
-			r->process[i] = NULL;
-		}
-	pthread_mutex_unlock(&r->lock);
-	while (n)
-		process_put(gone[--n]);
-}
-
 static int make_ring(int *out_fd, struct helper_ring **out)
 {
 	void *p;
@@ -462,6 +487,8 @@ static int insert(struct rings *r, struct ring_process *p, unsigned int *out_num
 		if (r->process[i])
 			continue;
 		r->process[i] = p;
+		r->count++;
+		pthread_cond_signal(&r->wake);
 		*out_number = (unsigned int)i + 1;
 		rc = 0;
 	}

@@ -19,11 +19,16 @@ run_dpdk() {
 	status=$?
 	time=$(since "$begin")
 	# "Test OK" is also the end of a test that found no device, and so only tried DPDK's software one.
-	if grep -q 'Test OK' "$work/dpdk.out" && grep -q "Test dmadev instance .*$dpdk_bdf" "$work/dpdk.out"; then
-		tell pass $name "$time"
+	tr '\r' '\n' <"$work/dpdk.out" >"$work/dpdk.lines"
+	copies=$(awk -v bdf="[$dpdk_bdf]" '/^### Test dmadev instance/ { ours = index($0, bdf) }
+		ours && /Running burst capacity/ { ours = 0 }
+		ours && sub(/.*Ops completed: /, "") { n = $0 + 0 }
+		END { print n + 0 }' "$work/dpdk.lines")
+	if grep -q 'Test OK' "$work/dpdk.lines" && [ "$copies" = 85120 ]; then
+		tell pass $name "$time, $copies copies"
 	else
 		tell fail $name "status $status, $time"
-		show "$work/dpdk.out"
+		show "$work/dpdk.lines"
 		show "$work/dpdk.log"
 	fi
 }

@@ -3,7 +3,7 @@
 #
 # To be sourced by run: QEMU gives the modelled NVMe disk to a virtual machine by VFIO, whose firmware
 # boots from it. The boot sector (bootsector.S) reads a sector, tells it on the serial line, and
-# writes another.
+# writes another. Then a Linux as guest drives the disk, with interrupts (guest-init.c).
 
 qemu_bdf=0000:5e:00.0
 
@@ -11,7 +11,7 @@ make_disk() {
 	{
 		cat "$work/boot.bin"
 		printf 'text of sector 1, %s\r\n\000' "$1" | dd bs=512 conv=sync status=none
-	} >"$work/disk.img" && truncate -s 1M "$work/disk.img"
+	} >"$work/disk.img" && truncate -s 4M "$work/disk.img"
 }
 
 build_boot_sector() {
@@ -19,57 +19,106 @@ build_boot_sector() {
 		ld -m elf_i386 -Ttext 0x7c00 --oformat binary -o "$work/boot.bin" "$work/boot.o" 2>>"$work/boot.log"
 }
 
-# boots CASE QEMU DEVICE-OPTION [ARGUMENT...]
-boots() {
-	name=$1 qemu=$2 option=$3
-	shift 3
-	wanted "$name" || return 0
-	make_disk "$name"
+build_guest() {
+	guest=$("$here/fetch_guest.sh" "$cache" 2>"$work/fetch.log") || return 1
+	${CC:-cc} -D_GNU_SOURCE -O2 -static -pthread -o "$work/init" "$here/guest-init.c" 2>"$work/fetch.log" || return 1
+	{
+		cpio_entry init 0100755 "$work/init"
+		cpio_entry 'TRAILER!!!' 0
+	} >"$work/initrd"
+}
+
+# An entry of a cpio archive as Linux unpacks it: NAME MODE [FILE].
+cpio_entry() {
+	size=0
+	[ -z "${3:-}" ] || size=$(stat -c %s "$3")
+	printf '07070100000001%08x%08x%08x00000001%08x%08x%08x%08x%08x%08x%08x%08x%s\0' "$2" 0 0 0 "$size" 0 0 0 0 \
+		$((${#1} + 1)) 0 "$1"
+	cpio_pad $((110 + ${#1} + 1))
+	[ -z "${3:-}" ] || { cat "$3" && cpio_pad "$size"; }
+}
+
+cpio_pad() {
+	head -c $(((4 - $1 % 4) % 4)) /dev/zero
+}
+
+# run_machine SECONDS DEVICE-OPTIONS [ARGUMENT...]: in $machine; what it says is in $work/serial.
+run_machine() {
+	limit=$1 options=$2
+	shift 2
 	rm -f "$work/qemu.log"
 	begin=$(now)
-	timeout -k 5 60 "$swiommu" run --log "$work/qemu.log" --explain \
+	# shellcheck disable=SC2086
+	timeout -k 5 "$limit" "$swiommu" run --log "$work/qemu.log" --explain \
 		--device "nvme,file=$work/disk.img,bdf=$qemu_bdf" -- \
-		"$qemu" "$@" -M q35 -accel tcg -m 128 -nodefaults -display none -serial stdio \
-		-device isa-debug-exit,iobase=0xf4,iosize=4 \
-		-device "vfio-pci,host=$qemu_bdf,bootindex=0$option" >"$work/serial" 2>&1 </dev/null
+		$machine -M q35 -accel tcg -m 256 -smp 2 -nodefaults -display none -serial stdio -no-reboot "$@" \
+		-device "vfio-pci,host=$qemu_bdf$options" >"$work/serial" 2>&1 </dev/null
 	status=$?
 	time=$(since "$begin")
+}
+
+machine_failed() {
+	tell fail "$1" "status $status, $time"
+	show "$work/serial"
+	[ ! -f "$work/qemu.log" ] || show "$work/qemu.log"
+}
+
+# boots CASE DEVICE-OPTIONS: the firmware's driver, by polling.
+boots() {
+	wanted "$1" || return 0
+	make_disk "$1"
+	run_machine 60 ",bootindex=0$2" -device isa-debug-exit,iobase=0xf4,iosize=4
 	# isa-debug-exit of 0 is status 1.
-	if [ $status = 1 ] && grep -q "text of sector 1, $name" "$work/serial" &&
+	if [ $status = 1 ] && grep -q "text of sector 1, $1" "$work/serial" &&
 		grep -q 'boot sector: written' "$work/serial" &&
 		[ "$(dd if="$work/disk.img" bs=512 skip=2 count=1 status=none | tr -d '\r\000')" = \
-			"Wext of sector 1, $name" ]; then
-		tell pass "$name" "$time"
+			"Wext of sector 1, $1" ]; then
+		tell pass "$1" "$time"
 	else
-		tell fail "$name" "status $status, $time"
-		show "$work/serial"
-		show "$work/qemu.log"
+		machine_failed "$1"
+	fi
+}
+
+# linux CASE DEVICE-OPTIONS: Linux' driver, by MSI-X.
+linux() {
+	wanted "$1" || return 0
+	make_disk "$1"
+	run_machine 120 "$2" -kernel "$guest/vmlinuz" -initrd "$work/initrd" -append 'console=ttyS0 quiet panic=-1'
+	# The first word that the guest wrote (guest-init.c), as proof that it is in the file.
+	if [ $status = 0 ] && grep -q "guest: text of sector 1, $1" "$work/serial" && grep -q 'guest: OK' "$work/serial" &&
+		[ "$(od -A n -t x8 -j 65536 -N 8 "$work/disk.img")" = " $(printf %016x $((65537 * -7046029254386353131)))" ]; then
+		tell pass "$1" "$time, $(sed -n 's/.*guest: OK, //p' "$work/serial" | tr -d '\r')"
+	else
+		machine_failed "$1"
+	fi
+}
+
+run_with() { # NAME DEVICE-OPTIONS
+	boots "$1/boot-no-mmap" "$2,x-no-mmap=on"
+	boots "$1/boot-mmap" "$2"
+	if [ -n "$guest" ]; then
+		linux "$1/linux-no-mmap" "$2,x-no-mmap=on"
+		linux "$1/linux-mmap" "$2"
+	else
+		tell skip "$1/linux" "$(tail -n 1 "$work/fetch.log")"
 	fi
 }
 
 # QEMU 7.2 of Debian 12 knows the group path only, 10 both.
 run_qemu() {
+	case ${only:-qemu} in *qemu* | *boot* | *linux*) ;; *) return ;; esac
 	build_boot_sector || { tell skip qemu "no assembler for x86 boot sectors"; return; }
-	if packages qemu-system-x86; then
-		boots qemu/group/no-mmap qemu-system-x86_64 ,x-no-mmap=on
-		boots qemu/group/mmap qemu-system-x86_64 ""
-	else
-		tell skip qemu/group "$why"
-	fi
+	packages qemu-system-x86 || { tell skip qemu "$why"; return; }
+	guest=
+	build_guest || guest=
+	machine=qemu-system-x86_64
+	run_with qemu/group ""
 	qemu10=$("$here/fetch_qemu.sh" "$cache" 2>"$work/fetch.log") || {
 		tell skip qemu10 "$(tail -n 1 "$work/fetch.log")"
 		return
 	}
-	firmware="-L $qemu10/share/qemu -L /usr/share/seabios"
-	for option in ,x-no-mmap=on ""; do
-		case $option in
-		"") suffix=mmap ;;
-		*) suffix=no-mmap ;;
-		esac
-		# shellcheck disable=SC2086
-		boots "qemu10/iommufd/$suffix" "$qemu10/bin/qemu-system-x86_64" ",iommufd=i0$option" $firmware \
-			-object iommufd,id=i0
-		# shellcheck disable=SC2086
-		boots "qemu10/group/$suffix" "$qemu10/bin/qemu-system-x86_64" "$option" $firmware
-	done
+	machine="$qemu10/bin/qemu-system-x86_64 -L $qemu10/share/qemu -L /usr/share/seabios"
+	run_with qemu10/group ""
+	machine="$machine -object iommufd,id=i0"
+	run_with qemu10/iommufd ,iommufd=i0
 }

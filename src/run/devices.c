@@ -40,7 +40,7 @@ struct request {
 	char bdf[BDF_SIZE]; /* "": any */
 	bool has_group;
 	unsigned int group;
-	char options[SPEC_MAX]; /* of the model */
+	char options[SPEC_MAX + 32]; /* of the model */
 };
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -139,11 +139,11 @@ static int read_key(struct session *s, struct request *r, const char *key, size_
 	return 1;
 }
 
-/* "model,bdf=B,key=value": takes our keys out, the rest are the model's. */
+/* "model,bdf=B,key=value": takes our keys out, the rest are the model's; "model:V" gives its main option. */
 static int read_request(struct session *s, const char *spec, struct request *r)
 {
 	char model[SPEC_MAX], *out = r->options;
-	const char *at, *end;
+	const char *at, *end, *colon;
 	int rc;
 
 	r->spec = spec;
@@ -152,13 +152,22 @@ static int read_request(struct session *s, const char *spec, struct request *r)
 		return -E2BIG;
 	}
 	end = strchrnul(spec, ',');
-	snprintf(model, sizeof(model), "%.*s", (int)(end - spec), spec);
+	colon = memchr(spec, ':', end - spec);
+	snprintf(model, sizeof(model), "%.*s", (int)((colon ? colon : end) - spec), spec);
 	r->model = vfio_model_find(model);
 	if (!r->model) {
 		session_say(s, "--device %s: there is no device model '%s'", spec, model);
 		say_models(s);
 		return -EINVAL;
 	}
+	if (colon && !vfio_model_main_option(r->model)) {
+		session_say(s, "--device %s: model '%s' has no main option", spec, model);
+		return -EINVAL;
+	}
+	if (colon)
+		out += snprintf(out, sizeof(r->options), "%.20s=%.*s",
+				vfio_model_main_option(r->model), (int)(end - colon - 1),
+				colon + 1);
 	while (*end) {
 		at = end + 1;
 		end = strchrnul(at, ',');

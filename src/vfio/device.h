@@ -40,6 +40,9 @@ const char *vfio_model_summary(const struct vfio_model *model); /* one line */
 const char *
 vfio_model_options(const struct vfio_model *model); /* "key=VALUE (what)" lines, or "" */
 
+/* The option that MODEL:VALUE sets; NULL: none. */
+const char *vfio_model_main_option(const struct vfio_model *model);
+
 /*
  * Makes a device. `options` is "key=value,key=value" of the model's own keys (bdf= already taken
  * out); unknown keys and bad values: -EINVAL with a reason. -ENOMEM.

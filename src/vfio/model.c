@@ -11,6 +11,7 @@
 static const struct vfio_model *const models[] = {
 	&vfio_model_ioat,
 	&vfio_model_nvme,
+	&vfio_model_user,
 };
 
 const struct vfio_model *vfio_model_at(unsigned int index)
@@ -34,6 +35,11 @@ const char *vfio_model_name(const struct vfio_model *model)
 const char *vfio_model_summary(const struct vfio_model *model)
 {
 	return model->summary;
+}
+
+const char *vfio_model_main_option(const struct vfio_model *model)
+{
+	return model->main_option;
 }
 
 const char *vfio_model_options(const struct vfio_model *model)

@@ -30,6 +30,7 @@ struct vfio_model {
 	const char *name;
 	const char *summary; /* one line */
 	const char *options; /* "key=VALUE (what)" lines, or "" */
+	const char *main_option; /* the key that MODEL:VALUE sets; NULL: none */
 
 	/*
 	 * Describes the function with the builders and makes the model's state. `options` is as
@@ -255,5 +256,6 @@ int vfio_thread_start(pthread_t *thread, void *(*run)(void *), void *arg);
 
 extern const struct vfio_model vfio_model_ioat;
 extern const struct vfio_model vfio_model_nvme;
+extern const struct vfio_model vfio_model_user;
 
 #endif

@@ -96,14 +96,21 @@ long vfio_device_bind(struct vfio_device *dev, struct iommufd_ctx *ctx, uint32_t
 
 	if (IS_ERR(idev))
 		return PTR_ERR(idev);
+	pthread_mutex_lock(&dev->reset);
 	dev->idev = idev;
+	pthread_mutex_unlock(&dev->reset);
 	return 0;
 }
 
 void vfio_device_unbind(struct vfio_device *dev)
 {
-	iommufd_device_unbind(dev->idev);
+	struct iommufd_device *idev = dev->idev;
+
+	/* Somebody else may be looking, or resetting the slot. */
+	pthread_mutex_lock(&dev->reset);
 	dev->idev = NULL;
+	pthread_mutex_unlock(&dev->reset);
+	iommufd_device_unbind(idev);
 }
 
 /* Binds and starts the device of which `file` is the owner; *id is its object ID. */

@@ -230,6 +230,7 @@ int vfio_device_start(struct vfio_device *dev)
 void vfio_device_stop(struct vfio_device *dev)
 {
 	vfio_config_stop(dev);
+	vfio_ioeventfds_stop(dev);
 	swiommu_device_block_requests(dev->idev);
 	dev->model->close(dev->priv);
 	vfio_device_reset(dev, true);
@@ -239,13 +240,14 @@ void vfio_device_stop(struct vfio_device *dev)
 
 int vfio_device_reset(struct vfio_device *dev, bool wait)
 {
-	struct iommufd_device *idev = dev->idev;
+	struct iommufd_device *idev;
 	int rc = 0;
 
 	if (wait)
 		pthread_mutex_lock(&dev->reset);
 	else if (pthread_mutex_trylock(&dev->reset))
 		return -EAGAIN;
+	idev = dev->idev;
 	/* Threads that wait for the client would keep the model from ending its DMA. */
 	if (idev)
 		swiommu_device_block_requests(idev);

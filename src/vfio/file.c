@@ -101,6 +101,7 @@ static const struct {
 	{VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, vfio_ioctl_hot_reset_info},
 	{VFIO_DEVICE_PCI_HOT_RESET, vfio_ioctl_hot_reset},
 	{VFIO_DEVICE_FEATURE, vfio_ioctl_feature},
+	{VFIO_DEVICE_IOEVENTFD, vfio_ioctl_ioeventfd},
 	/* From here on only of an open of the cdev. */
 	{VFIO_DEVICE_ATTACH_IOMMUFD_PT, vfio_ioctl_attach},
 	{VFIO_DEVICE_DETACH_IOMMUFD_PT, vfio_ioctl_detach},

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * The ioctls that describe a device: GET_INFO, GET_REGION_INFO, GET_IRQ_INFO (spec vfio.md 4.2),
- * the hot reset pair (4.5) and DEVICE_FEATURE (4.6).
+ * and DEVICE_FEATURE (4.6).
  *
  * Each copies its minimum in once, fills a struct of the ABI and copies back no more than the
  * caller's argsz. All answers are constants of the device, so no lock is involved.
@@ -9,8 +9,7 @@
  * Capabilities are collected in a small chain behind the fixed part. When the caller has not enough
  * room for all of them it learns the size it needs and gets none.
  *
- * Hot reset: a device stands alone with no slot or bus to reset, which is ENODEV. Features: none so
- * far.
+ * Features: those of the model.
  */
 #include "vfio/internal.h"
 
@@ -71,8 +70,8 @@ static long put_info(struct swiommu_caller *caller, uint64_t arg, void *info, si
 	return vfio_copy_out(caller, arg, info, SWI_MIN(room, size), what);
 }
 
-static long get_min(struct swiommu_caller *caller, void *dst, uint64_t arg, uint32_t min,
-		    const char *what)
+long vfio_get_min(struct swiommu_caller *caller, void *dst, uint64_t arg, uint32_t min,
+		  const char *what)
 {
 	uint32_t argsz;
 	long rc = vfio_copy_in(caller, dst, arg, min, what);
@@ -92,7 +91,7 @@ long vfio_ioctl_get_info(struct vfio_file *file, struct swiommu_caller *caller, 
 	struct caps none = {0};
 	long rc;
 
-	rc = get_min(caller, &info, arg, 16, "VFIO_DEVICE_GET_INFO");
+	rc = vfio_get_min(caller, &info, arg, 16, "VFIO_DEVICE_GET_INFO");
 	if (rc)
 		return rc;
 	info.flags = VFIO_DEVICE_FLAGS_PCI | (file->dev->has_reset ? VFIO_DEVICE_FLAGS_RESET : 0);
@@ -146,7 +145,7 @@ long vfio_ioctl_get_region_info(struct vfio_file *file, struct swiommu_caller *c
 	struct caps caps = {.base = sizeof(info)};
 	long rc;
 
-	rc = get_min(caller, &info, arg, sizeof(info), "VFIO_DEVICE_GET_REGION_INFO");
+	rc = vfio_get_min(caller, &info, arg, sizeof(info), "VFIO_DEVICE_GET_REGION_INFO");
 	if (rc)
 		return rc;
 	if (info.index >= VFIO_PCI_NUM_REGIONS || info.index == VFIO_PCI_VGA_REGION_INDEX)
@@ -173,7 +172,7 @@ long vfio_ioctl_get_irq_info(struct vfio_file *file, struct swiommu_caller *call
 	struct vfio_irq_info info;
 	long rc;
 
-	rc = get_min(caller, &info, arg, sizeof(info), "VFIO_DEVICE_GET_IRQ_INFO");
+	rc = vfio_get_min(caller, &info, arg, sizeof(info), "VFIO_DEVICE_GET_IRQ_INFO");
 	if (rc)
 		return rc;
 	if (info.index >= VFIO_PCI_NUM_IRQS)
@@ -189,37 +188,11 @@ long vfio_ioctl_get_irq_info(struct vfio_file *file, struct swiommu_caller *call
 	return vfio_copy_out(caller, arg, &info, sizeof(info), "VFIO_DEVICE_GET_IRQ_INFO");
 }
 
-long vfio_ioctl_hot_reset_info(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg)
-{
-	uint32_t head[3]; /* argsz, flags, count */
-	long rc = get_min(caller, head, arg, sizeof(head), "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO");
-
-	if (rc)
-		return rc;
-	return vfio_fail(caller, -ENODEV,
-			 "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: %s has no slot or bus reset",
-			 file->dev->place.bdf);
-}
-
-long vfio_ioctl_hot_reset(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg)
-{
-	uint32_t head[3]; /* argsz, flags, count */
-	long rc = get_min(caller, head, arg, sizeof(head), "VFIO_DEVICE_PCI_HOT_RESET");
-
-	if (rc)
-		return rc;
-	if (head[1])
-		return vfio_fail(caller, -EINVAL,
-				 "VFIO_DEVICE_PCI_HOT_RESET: flags are 0x%x, must be 0", head[1]);
-	return vfio_fail(caller, -ENODEV, "VFIO_DEVICE_PCI_HOT_RESET: %s has no slot or bus reset",
-			 file->dev->place.bdf);
-}
-
 long vfio_ioctl_feature(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg)
 {
 	const uint32_t get_set = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_SET;
 	uint32_t head[2]; /* argsz, flags */
-	long rc = get_min(caller, head, arg, sizeof(head), "VFIO_DEVICE_FEATURE");
+	long rc = vfio_get_min(caller, head, arg, sizeof(head), "VFIO_DEVICE_FEATURE");
 
 	if (rc)
 		return rc;

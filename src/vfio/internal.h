@@ -141,7 +141,12 @@ struct vfio_device {
 	unsigned int group_opens;
 	bool group_bound;
 
-	/* From bind to close; written by who has the device: the owner, or its group or container. */
+	struct vfio_ioeventfds *ioeventfds; /* NULL until one is set; see ioeventfd.c; life */
+
+	/*
+	 * From bind to close; written by who has the device: the owner, or its group or container, with `reset` held,
+	 * so that others can look at it there.
+	 */
 	struct iommufd_device *idev;
 
 	pthread_mutex_t attach;
@@ -168,6 +173,13 @@ long vfio_copy_in(struct swiommu_caller *caller, void *dst, uint64_t uptr, size_
 		  const char *what);
 long vfio_copy_out(struct swiommu_caller *caller, uint64_t uptr, const void *src, size_t len,
 		   const char *what);
+
+/*
+ * Copies a struct's first `min` bytes in, which begin with its argsz; -EINVAL: that is less. The rest
+ * of `dst` stays.
+ */
+long vfio_get_min(struct swiommu_caller *caller, void *dst, uint64_t arg, uint32_t min,
+		  const char *what);
 
 /* device.c */
 /* The device becomes active, after BIND; and inactive, before it is unbound. */
@@ -200,7 +212,20 @@ void vfio_pages_access(const struct vfio_pages *p, uint64_t offset, uint8_t *buf
 /* The size of a memory BAR in whole pages; 0: the region can never be mapped. */
 uint64_t vfio_region_span(const struct vfio_device *dev, unsigned int index);
 
+/* ioeventfd.c */
+long vfio_ioctl_ioeventfd(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg);
+void vfio_ioeventfds_stop(struct vfio_device *dev); /* forgets them all; nothing is written any more */
+
 /* region.c */
+/*
+ * Stores 1, 2, 4 or 8 bytes in a BAR, [offset, offset+size) of which lies inside it, as pwrite would. 0, or a
+ * negative errno when it does not answer.
+ */
+int vfio_region_store(struct vfio_device *dev, unsigned int region, uint64_t offset,
+		      unsigned int size, uint64_t value);
+/* Bytes of a region that belong to the MSI-X table: [*start, *end), empty when there are none. */
+void vfio_region_msix_table(const struct vfio_device *dev, unsigned int region, uint64_t *start,
+			    uint64_t *end);
 #define VFIO_REGION_SHIFT 40
 ssize_t vfio_region_rw(struct vfio_device *dev, struct swiommu_caller *caller, uint64_t uptr,
 		       size_t count, uint64_t pos, bool write);
@@ -214,6 +239,7 @@ long vfio_ioctl_get_info(struct vfio_file *file, struct swiommu_caller *caller, 
 long vfio_ioctl_get_region_info(struct vfio_file *file, struct swiommu_caller *caller,
 				uint64_t arg);
 long vfio_ioctl_get_irq_info(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg);
+/* hot_reset.c */
 long vfio_ioctl_hot_reset_info(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg);
 long vfio_ioctl_hot_reset(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg);
 long vfio_ioctl_feature(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg);

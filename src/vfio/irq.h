@@ -2,9 +2,16 @@
 #ifndef SWIOMMU_VFIO_IRQ_H
 #define SWIOMMU_VFIO_IRQ_H
 
-/* What the setup of interrupts (setirqs.c) needs from their signalling (irq.c). */
+/* What the files that deal with eventfds need from each other: irq.c, setirqs.c, ioeventfd.c. */
 
 #include "vfio/internal.h"
+
+/*
+ * An eventfd of the caller's, as a descriptor of ours. -EBADF not open, -EINVAL not an eventfd, others; without a reason.
+ */
+int vfio_get_eventfd(struct swiommu_caller *caller, int fd, int *out);
+/* Empties an eventfd; false when it was empty. Never waits for long. */
+bool vfio_drain_eventfd(int fd);
 
 /* Signals an eventfd (-1: none) without waiting, and counts it. irqs.lock held. */
 bool vfio_irq_notify(struct vfio_device *dev, int fd);

@@ -128,6 +128,27 @@ static ssize_t transfer(const struct transfer *t, struct swiommu_caller *caller,
 	return (ssize_t)done;
 }
 
+void vfio_region_msix_table(const struct vfio_device *dev, unsigned int region, uint64_t *start,
+			    uint64_t *end)
+{
+	bool here = dev->msix_vectors && dev->msix_bar == region;
+
+	*start = here ? dev->msix_table : 0;
+	*end = here ? dev->msix_table + dev->msix_vectors * 16ull : 0;
+}
+
+int vfio_region_store(struct vfio_device *dev, unsigned int region, uint64_t offset,
+		      unsigned int size, uint64_t value)
+{
+	struct transfer t = {.dev = dev, .region = region, .write = true};
+	uint8_t bytes[8];
+
+	t.decode = dev->regions[region].flags & VFIO_BAR_IO ? VFIO_DECODE_IO : VFIO_DECODE_MEMORY;
+	vfio_region_msix_table(dev, region, &t.hole, &t.hole_end);
+	vfio_store_le(bytes, size, value);
+	return bar_chunk(&t, offset, bytes, size);
+}
+
 ssize_t vfio_region_rw(struct vfio_device *dev, struct swiommu_caller *caller, uint64_t uptr,
 		       size_t count, uint64_t pos, bool write)
 {
@@ -163,10 +184,7 @@ ssize_t vfio_region_rw(struct vfio_device *dev, struct swiommu_caller *caller, u
 				 (unsigned long long)off, t.region, (unsigned long long)size);
 	count = SWI_MIN(count, size - off);
 	t.decode = dev->regions[t.region].flags & VFIO_BAR_IO ? VFIO_DECODE_IO : VFIO_DECODE_MEMORY;
-	if (dev->msix_vectors && dev->msix_bar == t.region) {
-		t.hole = dev->msix_table;
-		t.hole_end = t.hole + dev->msix_vectors * 16ull;
-	}
+	vfio_region_msix_table(dev, t.region, &t.hole, &t.hole_end);
 	return transfer(&t, caller, uptr, count, off);
 }
 

@@ -182,8 +182,7 @@ static long msi_trigger(struct request *r)
 
 /* ---- INTx -------------------------------------------------------------------------------- */
 
-/* Empties the eventfd; false when it was empty. Never waits. */
-static bool drain(int fd)
+bool vfio_drain_eventfd(int fd)
 {
 	uint64_t value;
 	struct iovec iov = {&value, sizeof(value)};
@@ -212,7 +211,7 @@ static void *unmask_thread(void *arg)
 			      {.fd = dev->irqs.unmask_stop, .events = POLLIN}};
 
 	while (poll(p, 2, -1) < 0 || !p[1].revents)
-		if (p[0].revents && drain(p[0].fd))
+		if (p[0].revents && vfio_drain_eventfd(p[0].fd))
 			mask(dev, false);
 	return NULL;
 }
@@ -406,6 +405,16 @@ static bool is_eventfd(int fd)
 	return n == 20 && !memcmp(link, "anon_inode:[eventfd]", 20);
 }
 
+int vfio_get_eventfd(struct swiommu_caller *caller, int fd, int *out)
+{
+	int rc = caller->ops->get_fd(caller, fd, out);
+
+	if (rc || is_eventfd(*out))
+		return rc;
+	close_fd(out);
+	return -EINVAL;
+}
+
 /* Step 3. Leaves the first error in the request. */
 static void get_eventfds(struct request *r)
 {
@@ -416,11 +425,7 @@ static void get_eventfds(struct request *r)
 		r->got[i] = -1;
 		if (r->fds[i] < 0)
 			continue;
-		rc = r->caller->ops->get_fd(r->caller, r->fds[i], &r->got[i]);
-		if (!rc && !is_eventfd(r->got[i])) {
-			rc = -EINVAL;
-			close_fd(&r->got[i]);
-		}
+		rc = vfio_get_eventfd(r->caller, r->fds[i], &r->got[i]);
 		if (!rc)
 			continue;
 		r->got[i] = -1;

@@ -94,6 +94,7 @@ void group_rig_open_with(struct group_rig *g, unsigned int max_mappings, const c
 	g->devices[MINE] = g->r.dev;
 	add(g, MATE, MATE_BDF, 4, &g->r.group, options);
 	add(g, OTHER, OTHER_BDF, 5, &g->other_group, options);
+	add(g, EXTRA, EXTRA_BDF, 6, &g->r.group, options);
 	assert_int_equal(vfio_system_create(&opt, &g->sys), 0);
 	for (unsigned int i = 0; i < NR_DEVICES; i++)
 		assert_int_equal(vfio_system_add(g->sys, g->devices[i]), 0);
@@ -113,8 +114,8 @@ void group_rig_close(struct group_rig *g)
 	for (unsigned int i = 0; i < 2; i++)
 		vfio_container_put(g->containers[i]);
 	vfio_system_destroy(g->sys);
-	vfio_device_destroy(g->devices[MATE]);
-	vfio_device_destroy(g->devices[OTHER]);
+	for (unsigned int i = MATE; i < NR_DEVICES; i++)
+		vfio_device_destroy(g->devices[i]);
 	rig_close(&g->r);
 	iommu_group_fini(&g->other_group);
 }

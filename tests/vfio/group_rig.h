@@ -3,14 +3,14 @@
 #define SWIOMMU_TESTS_VFIO_GROUP_RIG_H
 
 /*
- * The rig with groups and containers: two groups, of which the first has two devices in one slot (the
- * rig's own, and a mate) and the second one device in a slot of its own.
+ * The rig with groups and containers: two groups. The first has two devices in one slot (the rig's own, and a
+ * mate) and one in another slot, which it shares with the one device of the second group.
  */
 
 #include "rig.h"
 #include "vfio/group.h"
 
-enum { MINE, MATE, OTHER, NR_DEVICES };
+enum { MINE, MATE, OTHER, EXTRA, NR_DEVICES };
 
 /* Numbers by which the client knows its files. RIG_CTX_FD is the rig's iommufd. */
 #define CONTAINER_FD 7100 /* and CONTAINER_FD + 1 */
@@ -37,7 +37,8 @@ struct group_rig {
 
 #define MINE_BDF "0000:5e:00.0"
 #define MATE_BDF "0000:5e:00.1"
-#define OTHER_BDF "0000:5f:00.0"
+#define OTHER_BDF "0000:5e:01.0"
+#define EXTRA_BDF "0000:5e:01.3"
 
 /* max_mappings as of struct vfio_system_options. The containers are open, the groups are not. */
 void group_rig_open(struct group_rig *g, unsigned int max_mappings);

@@ -85,7 +85,7 @@ bool call_proceed(struct calls *calls, struct call *call, const struct open_file
 			pthread_cond_wait(&calls->ended, &calls->lock);
 	pthread_mutex_unlock(&calls->lock);
 	/* Younger calls wait for this one if its caller is gone; an older one may not have seen it. */
-	return task_valid(call->task);
+	return call->task->ring || task_valid(call->task); /* rings.c has looked */
 }
 
 void call_end(struct calls *calls, struct call *call)

@@ -40,6 +40,8 @@
 #define HOT_MS 4
 /* Without a request for so long, the thread goes to sleep. */
 #define IDLE_NS 100000
+/* A request that came since is not that of a process that has ended. */
+#define FRESH_NS 20000
 /* How often to look for processes that have ended, while there are any. */
 #define SWEEP_MS 500
 #define STACK_SIZE (256u << 10)
@@ -65,6 +67,7 @@ struct rings {
 	_Atomic bool stop;
 	bool started;
 	pthread_t thread;
+	int64_t looked; /* ns: when the thread has looked last */
 };
 
 /* A call that a ring brought; `data` is the program's memory at request.address. */
@@ -76,6 +79,14 @@ struct ring_task {
 	uint32_t out_first, out_end;
 	uint8_t data[HELPER_DATA_MAX];
 };
+
+static int64_t now_ns(clockid_t clock)
+{
+	struct timespec t;
+
+	clock_gettime(clock, &t);
+	return t.tv_sec * 1000000000ll + t.tv_nsec;
+}
 
 static void process_put(struct ring_process *p)
 {
@@ -244,6 +255,15 @@ static void answer(struct helper_slot *slot, const struct ring_task *t, long rc)
 	syscall(SYS_futex, &slot->state, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
+/*
+ * Whether the caller can still be there. It was when we looked last, so unless that is long ago it cannot have been killed,
+ * and somebody have waited for that.
+ */
+static bool is_fresh(struct rings *r, struct ring_process *p)
+{
+	return now_ns(CLOCK_MONOTONIC) - r->looked < FRESH_NS || ring_process_alive(p);
+}
+
 static void serve(struct rings *r, struct ring_process *p, struct helper_slot *slot)
 {
 	uint32_t pending = HELPER_SLOT_PENDING;
@@ -261,7 +281,7 @@ static void serve(struct rings *r, struct ring_process *p, struct helper_slot *s
 	/* From here on only the copies count: the program can change the slot at any time. */
 	memcpy(&t.request, &slot->request, sizeof(t.request));
 	__asm__ volatile("" : : : "memory");
-	if (is_sane(&t.request)) {
+	if (is_sane(&t.request) && is_fresh(r, p)) {
 		t.data_size = t.request.data_size;
 		memcpy(t.data, slot->data, t.data_size);
 		__asm__ volatile("" : : : "memory");
@@ -309,14 +329,6 @@ struct watch {
 	size_t n;
 };
 
-static int64_t now_ns(clockid_t clock)
-{
-	struct timespec t;
-
-	clock_gettime(clock, &t);
-	return t.tv_sec * 1000000000ll + t.tv_nsec;
-}
-
 static bool look(struct rings *r, const struct watch *w)
 {
 	bool any = false;
@@ -335,6 +347,7 @@ static bool look(struct rings *r, const struct watch *w)
 			any = true;
 		}
 	}
+	r->looked = now_ns(CLOCK_MONOTONIC);
 	return any;
 }
 
@@ -396,10 +409,10 @@ static void *watcher(void *arg)
 	while (!r->stop) {
 		begin_watch(r, &w);
 		quiet = now_ns(CLOCK_MONOTONIC);
-		for (unsigned int i = 0; !r->stop && !r->wanted; i++) {
+		while (!r->stop && !r->wanted) {
 			if (look(r, &w))
-				quiet = now_ns(CLOCK_MONOTONIC);
-			else if (i % 64 == 0 && now_ns(CLOCK_MONOTONIC) - quiet > IDLE_NS)
+				quiet = r->looked;
+			else if (r->looked - quiet > IDLE_NS)
 				break;
 			else
 				pause_cpu();

@@ -17,6 +17,9 @@
 #include "preload/state.h"
 
 #define FDS 1024
+/* Numbers of VFIO and of iommufd. */
+#define VFIO_FIRST 0x3b64
+#define IOMMUFD_FIRST 0x3b80
 /* So many calls must have gone by before a ring is asked for. */
 #define RING_AFTER 16u
 #define SPINS_PENDING 4000u
@@ -189,8 +192,8 @@ static bool find_known(int fd, struct helper_token *out)
 	return false;
 }
 
-/* A call on it has been made by system call: next time it shall be known. */
-static void learn(int fd)
+/* A call on it has been made by system call: next time it shall be known. Of devices at once: accesses will follow. */
+static void learn(int fd, bool device)
 {
 	struct known *k;
 	struct helper_token t;
@@ -201,7 +204,7 @@ static void learn(int fd)
 	if (atomic_load_explicit(&k->token, memory_order_relaxed))
 		return;
 	/* The first call on a file is often the only one. */
-	if (atomic_fetch_add_explicit(&k->calls, 1, memory_order_relaxed) % 4 != 3)
+	if (atomic_fetch_add_explicit(&k->calls, 1, memory_order_relaxed) % 4 != 3 && !device)
 		return;
 	if (fast_token(fd, &t))
 		return;
@@ -277,7 +280,7 @@ long fast_ioctl(int fd, unsigned long command, uint64_t arg)
 		return rc;
 	rc = SYS3(SYS_ioctl, fast_fd(fd), command, arg);
 	if (rc >= 0 && (command & 0xff00) == 0x3b00)
-		learn(fd);
+		learn(fd, command >= VFIO_FIRST && command < IOMMUFD_FIRST);
 	return rc;
 }
 

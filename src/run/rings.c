@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/futex.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -42,6 +43,7 @@
 #define IDLE_NS 100000
 /* A request that came since is not that of a process that has ended. */
 #define FRESH_NS 20000
+#define IDENTITY_NS 1000000
 /* How often to look for processes that have ended, while there are any. */
 #define SWEEP_MS 500
 #define STACK_SIZE (256u << 10)
@@ -52,6 +54,10 @@ struct ring_process {
 	struct mem_owner *owner;
 	struct helper_ring *ring;
 	_Atomic bool hot;
+	/* The thread's own: who it is. */
+	bool identity_known, locks_memory;
+	uid_t user;
+	int64_t identity_time;
 	/* rings.lock */
 	int64_t window; /* ms */
 	unsigned int calls;
@@ -174,14 +180,54 @@ static int ring_get_memory(struct swiommu_caller *c, struct mem_owner **out)
 	return 0;
 }
 
+/*
+ * Who the process is, read from /proc at most once in a while: that costs as much as many calls do. So the end of a
+ * privilege counts for calls by the ring a moment late.
+ */
+static bool refresh_identity(struct ring_task *t)
+{
+	struct ring_process *p = t->process;
+	int64_t now = now_ns(CLOCK_MONOTONIC);
+	uid_t user = 0;
+	pid_t pid = 0;
+
+	if (p->identity_known && now - p->identity_time < IDENTITY_NS)
+		return true;
+	p->identity_known = !task_get_account(&t->task.caller, &pid, &user) && pid == p->tgid;
+	p->user = user;
+	p->locks_memory = task_capable(&t->task.caller, CAP_IPC_LOCK);
+	p->identity_time = now;
+	return p->identity_known;
+}
+
+static bool ring_capable(struct swiommu_caller *c, int cap)
+{
+	struct ring_task *t = ring_task_of(c);
+
+	if (cap != CAP_IPC_LOCK)
+		return task_capable(c, cap);
+	return refresh_identity(t) && t->process->locks_memory;
+}
+
+static int ring_get_account(struct swiommu_caller *c, pid_t *process, uid_t *user)
+{
+	struct ring_task *t = ring_task_of(c);
+
+	if (!refresh_identity(t))
+		return -ESRCH;
+	*process = t->process->tgid;
+	*user = t->process->user;
+	return 0;
+}
+
 static const struct swiommu_caller_ops ring_ops = {
 	.copy_in = ring_copy_in,
 	.copy_out = ring_copy_out,
 	.get_fd = ring_get_fd,
 	.get_ctx = ring_get_ctx,
 	.get_memory = ring_get_memory,
-	.capable = task_capable,
-	.get_account = task_get_account,
+	.capable = ring_capable,
+	.get_account = ring_get_account,
 	.install_fd = ring_install_fd,
 };
 

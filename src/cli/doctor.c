@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -23,6 +24,7 @@
 
 #include "cli/cli.h"
 #include "run/filter.h"
+#include "run/helper.h"
 #include "run/tree.h"
 
 /* How much depends on it. */
@@ -274,6 +276,23 @@ static void tell_pins(bool have_map_files)
 	puts("  private                not kept: reached in the program's address space");
 }
 
+static void tell_helper(void)
+{
+	char path[PATH_MAX];
+	const char *why;
+
+	helper_find(path, sizeof(path), &why);
+	if (path[0]) {
+		printf("Preload helper: %s\n", path);
+		return;
+	}
+	printf("Preload helper: none: %s\n"
+	       "         without it: device registers cannot be mapped, only read and written (pread, "
+	       "pwrite), and\n"
+	       "         calls cost ten times as much\n",
+	       why);
+}
+
 int cmd_doctor(int argc, char **argv)
 {
 	bool have_map_files = false;
@@ -303,6 +322,7 @@ int cmd_doctor(int argc, char **argv)
 		printf("         without it: %s\n         remedy: %s\n", c->without, c->remedy);
 	}
 	tell_pins(have_map_files);
+	tell_helper();
 	puts(missing ? "swiommu run cannot work here; the library still can."
 		     : "swiommu run works here.");
 	return missing ? 1 : 0;

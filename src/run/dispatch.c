@@ -140,6 +140,8 @@ static long on_mmap(struct session *s, struct task *t, struct open_file *file, c
 			      "the file was opened for reading only");
 	} else if (vfio) {
 		rc = vfio_file_mmap(vfio, &t->caller, args[1], args[2], args[3], args[5]);
+		if (rc)
+			helper_explain_missing(s, t, open_file_node(file), args[5]);
 	} else if (open_file_ctx(file, &ctx)) {
 		rc = swi_fail((struct swi_reason *)t->caller.reason, -ENODEV,
 			      "groups and containers cannot be mapped");

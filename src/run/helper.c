@@ -170,6 +170,21 @@ long helper_call(struct session *s, struct task *t, struct call *call, struct op
 	}
 }
 
+void helper_explain_missing(const struct session *s, struct task *t, const struct node *node,
+			    uint64_t position)
+{
+	size_t used = strlen(t->caller.reason);
+	struct vfio_area area;
+
+	if (t->caller.can_trap || !node->device ||
+	    vfio_region_area(node->device->dev, (unsigned int)SWI_MIN(position >> REGION_SHIFT, 64),
+			     position & ((1ull << REGION_SHIFT) - 1), &area))
+		return;
+	snprintf(t->caller.reason + used, sizeof(t->caller.reason) - used,
+		 " (the preload helper could map it: %s)",
+		 s->no_helper ? s->no_helper : "this program has not loaded it, being static?");
+}
+
 /* ---- the library ------------------------------------------------------------------------------- */
 
 #define LIBRARY "libswiommu-preload.so"

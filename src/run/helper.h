@@ -31,6 +31,9 @@ long helper_call(struct session *s, struct task *t, struct call *call, struct op
  * binary lies.
  */
 void helper_find(char *path, size_t size, const char **why);
+/* Adds to the caller's reason why registers cannot be mapped that could be with a helper. */
+void helper_explain_missing(const struct session *s, struct task *t, const struct node *node,
+			    uint64_t position);
 /* Adds it to the environment of the calling process, which is about to execute the program. */
 void helper_set_environment(const char *path);
 

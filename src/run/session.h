@@ -85,8 +85,7 @@ struct session {
 	bool explain;			/* tell the reason of every failing call */
 	bool convert; /* private memory is made shared before it is mapped (preload/convert.c) */
 	char helper[PATH_MAX]; /* library of the preload helper; "": there is none, because */
-	const char *no_helper;
-	bool told_no_helper;
+	const char *no_helper; /* NULL: there is one */
 	struct rings *rings;		/* helpers' rings; NULL: there are none */
 	bool wait;			/* outlive the program until its last descendant has gone */
 	bool stat_paths;		/* as in session_options */

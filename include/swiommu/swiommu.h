@@ -82,6 +82,11 @@ int swiommu_open_with(const struct swiommu_options *options, struct iommufd_ctx 
 int swiommu_accounts_create(struct mem_accounts **out); /* one reference; -ENOMEM */
 void swiommu_accounts_put(struct mem_accounts *accounts);
 /*
+ * Whoever has a lower RLIMIT_MEMLOCK than `bytes` is treated as if that were the limit: what is pinned is a number here, so
+ * that the host may be more generous than the kernel was. 0 at first. Any thread, at any time.
+ */
+void swiommu_accounts_set_memlock(struct mem_accounts *accounts, uint64_t bytes);
+/*
  * What has been charged to process `pid`, in pages: what the kernel would show as VmPin, and as VmLck beyond what
  * the process has locked by itself. Zeroes if it has mapped nothing. -ESRCH: no such process.
  */

@@ -31,6 +31,10 @@ static const char run_usage[] =
 	"                  PROGRAM leaves behind are ended with it\n"
 	"      --max-dma-maps N\n"
 	"                  mappings that a VFIO container takes (65535, as the kernel's default)\n"
+	"      --memlock SIZE\n"
+	"                  let each user pin so much for DMA, such as 512M, or 'unlimited', even "
+	"if\n"
+	"                  'ulimit -l' is lower\n"
 	"      --stat-paths\n"
 	"                  show the devices as character devices to stat by path (ls, test -c) "
 	"too, "
@@ -84,6 +88,34 @@ static bool read_count(const char *text, unsigned int *out)
 	return true;
 }
 
+/* Bytes, or with K, M, G; or "unlimited". */
+static bool read_size(const char *text, uint64_t *out)
+{
+	static const char units[] = "KMG";
+	unsigned long long n;
+	const char *unit;
+	int shift = 0;
+	char *end;
+
+	*out = UINT64_MAX;
+	if (!strcmp(text, "unlimited"))
+		return true;
+	errno = 0;
+	n = strtoull(text, &end, 10);
+	if (*text < '0' || *text > '9' || errno)
+		return false;
+	if (*end) {
+		unit = strchr(units, *end);
+		if (!unit || end[1])
+			return false;
+		shift = 10 * (unit - units + 1);
+	}
+	if (n > UINT64_MAX >> shift)
+		return false;
+	*out = (uint64_t)n << shift;
+	return true;
+}
+
 int cmd_run(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -92,6 +124,7 @@ int cmd_run(int argc, char **argv)
 		{"log", required_argument, NULL, 'l'},
 		{"wait", no_argument, NULL, 'w'},
 		{"max-dma-maps", required_argument, NULL, 'm'},
+		{"memlock", required_argument, NULL, 'L'},
 		{"stat-paths", no_argument, NULL, 's'},
 		{"test-abi", no_argument, NULL, 't'},
 		{"no-helper", no_argument, NULL, 'n'},
@@ -120,6 +153,15 @@ int cmd_run(int argc, char **argv)
 			break;
 		case 'w':
 			opt.wait = true;
+			break;
+		case 'L':
+			if (!read_size(optarg, &opt.memlock)) {
+				fprintf(stderr,
+					"swiommu run: --memlock %s: not a size such as 512M, nor "
+					"'unlimited'\n",
+					optarg);
+				return EXIT_OURS;
+			}
 			break;
 		case 'm':
 			if (!read_count(optarg, &opt.max_mappings)) {

@@ -91,6 +91,11 @@ void swiommu_accounts_put(struct mem_accounts *accounts)
 	mem_accounts_put(accounts);
 }
 
+void swiommu_accounts_set_memlock(struct mem_accounts *accounts, uint64_t bytes)
+{
+	mem_accounts_set_floor(accounts, bytes);
+}
+
 int swiommu_accounts_usage(struct mem_accounts *accounts, pid_t pid, uint64_t *pinned,
 			   uint64_t *locked)
 {

@@ -55,6 +55,7 @@ struct mem_accounts {
 	struct list processes[PROCESS_BUCKETS];
 	struct list users;
 	_Atomic uint64_t batch;	       /* see mem_accounts_set_batch() */
+	_Atomic uint64_t floor;	       /* see mem_accounts_set_floor() */
 	pthread_mutex_t registry_lock; /* a leaf */
 	struct list registry;
 };
@@ -420,7 +421,7 @@ int mem_payer_charge_bill(const struct mem_payer *p, const struct mem_bill *bill
 	if (!p->process)
 		return 0;
 	if (user || process)
-		limit = memlock_limit(p->process) / SWI_PAGE_SIZE;
+		limit = SWI_MAX(memlock_limit(p->process), a->floor) / SWI_PAGE_SIZE;
 	if (process)
 		own = really_locked(p->process);
 	pthread_mutex_lock(&a->lock);
@@ -498,6 +499,11 @@ int mem_accounts_usage(struct mem_accounts *a, pid_t pid, struct mem_usage *out)
 void mem_accounts_set_batch(struct mem_accounts *a, uint64_t pages)
 {
 	a->batch = pages;
+}
+
+void mem_accounts_set_floor(struct mem_accounts *a, uint64_t bytes)
+{
+	a->floor = bytes;
 }
 
 uint64_t mem_accounts_batch(const struct mem_accounts *a)

@@ -85,6 +85,8 @@ int mem_accounts_usage(struct mem_accounts *a, pid_t pid, struct mem_usage *out)
  */
 void mem_accounts_set_batch(struct mem_accounts *a, uint64_t pages);
 uint64_t mem_accounts_batch(const struct mem_accounts *a); /* UINT64_MAX: no limit; also for NULL */
+/* No process' limit counts as lower than so many bytes; 0 at first. */
+void mem_accounts_set_floor(struct mem_accounts *a, uint64_t bytes);
 /* Pages charged to a real user in user mode. */
 uint64_t mem_accounts_user_pages(struct mem_accounts *a, uid_t uid);
 

@@ -161,6 +161,7 @@ int session_create(const struct session_options *opt, struct session **out)
 	rc = swiommu_accounts_create(&s->accounts);
 	if (rc)
 		goto fail;
+	swiommu_accounts_set_memlock(s->accounts, opt->memlock);
 	rc = swiommu_files_create(&s->given);
 	if (rc)
 		goto fail;

@@ -99,6 +99,7 @@ struct session_options {
 	bool explain, wait, test_abi, no_helper;
 	bool stat_paths;      /* stat by path shows our nodes as devices too */
 	unsigned int max_mappings; /* of a type 1 container; 0: the default */
+	uint64_t memlock; /* bytes that may be pinned even if RLIMIT_MEMLOCK is lower */
 	const char *log_path; /* NULL: standard error */
 };
 

@@ -13,7 +13,7 @@ run_dpdk() {
 	rm -f "$work/dpdk.log"
 	begin=$(now)
 	printf 'dmadev_autotest\nquit\n' |
-		XDG_RUNTIME_DIR=$work/run timeout -k 10 120 "$swiommu" run --log "$work/dpdk.log" --explain \
+		XDG_RUNTIME_DIR=$work/run timeout -k 10 120 "$swiommu" run --memlock unlimited --log "$work/dpdk.log" --explain \
 			--device "ioat,bdf=$dpdk_bdf" -- \
 			dpdk-test --no-huge -m 256 --no-telemetry -l 0,1 -a $dpdk_bdf >"$work/dpdk.out" 2>&1
 	status=$?

@@ -49,7 +49,7 @@ run_machine() {
 	rm -f "$work/qemu.log"
 	begin=$(now)
 	# shellcheck disable=SC2086
-	timeout -k 5 "$limit" "$swiommu" run --log "$work/qemu.log" --explain \
+	timeout -k 5 "$limit" "$swiommu" run --memlock unlimited --log "$work/qemu.log" --explain \
 		--device "nvme,file=$work/disk.img,bdf=$qemu_bdf" -- \
 		$machine -M q35 -accel tcg -m 256 -smp 2 -nodefaults -display none -serial stdio -no-reboot "$@" \
 		-device "vfio-pci,host=$qemu_bdf$options" >"$work/serial" 2>&1 </dev/null

@@ -196,6 +196,34 @@ static void a_user_has_one_counter(void **state) /* [92] [125] */
 	program_stop(&q);
 }
 
+/* The host may be more generous than the process' own limit, never less. */
+static void the_floor_raises_low_limits(void **state)
+{
+	struct mem_accounts *a = accounts_new();
+	struct swi_reason why = {""};
+	struct mem_payer payer;
+	struct program p;
+
+	(void)state;
+	program_start(&p);
+	set_limit(p.pid, 4 * PAGE);
+	payer = payer_of(a, p.pid, 7, MEM_CHARGE_USER);
+	mem_accounts_set_floor(a, 6 * PAGE);
+	assert_int_equal(mem_payer_charge(&payer, 6, &why), 0);
+	assert_int_equal(mem_payer_charge(&payer, 1, &why), -ENOMEM);
+	mem_payer_uncharge(&payer, 6);
+	mem_accounts_set_floor(a, 2 * PAGE);
+	assert_int_equal(mem_payer_charge(&payer, 4, &why), 0);
+	assert_int_equal(mem_payer_charge(&payer, 1, &why), -ENOMEM);
+	mem_payer_uncharge(&payer, 4);
+	mem_accounts_set_floor(a, UINT64_MAX);
+	assert_int_equal(mem_payer_charge(&payer, 1ull << 40, &why), 0);
+	mem_payer_uncharge(&payer, 1ull << 40);
+	mem_payer_fini(&payer);
+	mem_accounts_put(a);
+	program_stop(&p);
+}
+
 static void the_dead_keep_their_limit(void **state) /* [93] [95] */
 {
 	struct mem_accounts *a = accounts_new();
@@ -784,6 +812,7 @@ static int group(void)
 	const struct CMUnitTest tests[] = {
 		T(none_has_no_limit),
 		T(user_mode_is_limited),
+		T(the_floor_raises_low_limits),
 		T(a_user_has_one_counter),
 		T(the_dead_keep_their_limit),
 		T(process_mode_shares_with_mlock),

@@ -114,4 +114,5 @@ void swiommu_caller_local(struct swiommu_caller *c)
 	c->ops = &ops;
 	c->files = NULL;
 	c->reason[0] = '\0';
+	c->can_trap = false;
 }

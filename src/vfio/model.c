@@ -11,6 +11,8 @@
 static const struct vfio_model *const models[] = {
 	&vfio_model_ioat,
 	&vfio_model_nvme,
+	&vfio_model_iopf,
+	&vfio_model_edu,
 	&vfio_model_user,
 };
 

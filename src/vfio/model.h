@@ -256,6 +256,8 @@ int vfio_thread_start(pthread_t *thread, void *(*run)(void *), void *arg);
 
 extern const struct vfio_model vfio_model_ioat;
 extern const struct vfio_model vfio_model_nvme;
+extern const struct vfio_model vfio_model_iopf;
+extern const struct vfio_model vfio_model_edu;
 extern const struct vfio_model vfio_model_user;
 
 #endif

@@ -30,7 +30,8 @@ struct report {
 	iova_t first, last; /* what is asked for */
 	unsigned int shift; /* of the bytes that a bit of the bitmap stands for */
 	bool clear;
-	bool cleared; /* something was */
+	bool cleared;		      /* something was */
+	struct pgtable_gather gather; /* whether leaves were split */
 	/*
 	 * The window: `words` words from bit `base` of the bitmap on, of which bits low .. high have been touched, and
 	 * room for the caller's bits of the same place. Allocated when something is dirty, or else the spare one.
@@ -55,6 +56,7 @@ static void report_init(struct report *r, struct swiommu_caller *caller, uint64_
 	r->shift = shift;
 	r->clear = clear;
 	r->cleared = false;
+	pgtable_gather_init(&r->gather);
 	r->open = false;
 	r->window = NULL;
 	r->has_rest = false;
@@ -129,16 +131,17 @@ static void window_set(struct report *r, iova_t first, iova_t last)
 /* ORs part of the window, bytes from .. to, into the caller's memory. */
 static int merge(struct report *r, uint64_t uptr, size_t from, size_t to)
 {
-	const unsigned char *mine = (const unsigned char *)r->window + from;
-	unsigned char *theirs = (unsigned char *)r->theirs;
-	size_t n = to - from + 1;
+	/* Theirs at the same place in a word as mine, so that words can be taken together. */
+	unsigned char *theirs = (unsigned char *)r->theirs + from % 8;
+	size_t n = to - from + 1, first = from / 8, last = to / 8;
 	int rc;
 
+	r->theirs[0] = r->theirs[last - first] = 0;
 	rc = r->caller->ops->copy_in(r->caller, theirs, uptr, n);
 	if (rc)
 		return rc;
-	for (size_t i = 0; i < n; i++)
-		theirs[i] |= mine[i];
+	for (size_t w = first; w <= last; w++)
+		r->theirs[w - first] |= r->window[w];
 	return r->caller->ops->copy_out(r->caller, uptr, theirs, n);
 }
 
@@ -226,7 +229,7 @@ static bool scan_area(struct report *r, const struct hwpt *hwpt, iova_t *at, iov
 		return false;
 	/* Part of a leaf could be told, but not cleaned. */
 	stop = stop < end ? SWI_MIN(end, leaf_end(pt, stop)) : end;
-	pgtable_read_dirty(pt, *at, stop - *at + 1, flags, record, r, NULL);
+	pgtable_read_dirty(pt, *at, stop - *at + 1, flags, record, r, &r->gather);
 	*at = stop + 1;
 	return stop == end;
 }
@@ -238,9 +241,13 @@ enum progress { AT_END, WINDOW_FULL, GO_ON };
 /* From *at on, as far as memory is mapped without a gap. Map locked. */
 static enum progress scan_run_locked(struct report *r, struct hwpt *hwpt, iova_t *at)
 {
-	struct iova_area *area = iova_map_first(hwpt->ioas->map, *at);
+	struct iova_area *area;
 	iova_t end;
 
+	/* Mostly there is nothing at all, and no need to know where mappings end. */
+	if (!pgtable_next_dirty(hwpt->tables.table, *at, r->last, &end))
+		return AT_END;
+	area = iova_map_first(hwpt->ioas->map, *at);
 	for (unsigned int n = 0; n < AREAS_AT_A_TIME; n++, area = iova_area_next(area)) {
 		if (!area || area->iova > *at || area->busy)
 			return AT_END;
@@ -269,6 +276,11 @@ static void read_dirty(struct report *r, struct hwpt *hwpt)
 		if (progress != GO_ON)
 			flush_rest(r);
 	} while (progress != AT_END);
+	if (r->gather.split) {
+		iova_map_lock(map);
+		iova_map_flush(map);
+		iova_map_unlock(map);
+	}
 	/* What was written because a bit was set before, is in memory when we return. */
 	if (r->cleared)
 		iova_map_sync(map);

@@ -71,7 +71,7 @@ static int step(struct swiommu_dma *dma, iova_t iova, void *buf, size_t *len, un
 		goto out;
 	}
 	if (dir == SWI_WRITE && atomic_load(&hwpt->tracking))
-		dirty_mark(hwpt, iova, *len);
+		translate_mark_dirty(&dma->translator, hwpt, iova, *len);
 	rc = dma_move(&place, buf, *len, dir);
 	if (rc)
 		rc = -EFAULT;

@@ -86,7 +86,7 @@ int iommu_walk_swap(struct iommu_walk *walk, uint64_t addr, uint64_t old, uint64
 	if (rc)
 		return rc;
 	if (atomic_load(&paging->tracking))
-		dirty_mark(paging, addr, sizeof(value));
+		translate_mark_dirty(&walk->dma->translator, paging, addr, sizeof(value));
 	rc = host ? mem_guard_swap(host, old, value, done)
 		  : swap_slowly(paging->obj.ctx, &place, old, value, done);
 	return rc ? -EFAULT : 0;

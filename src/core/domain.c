@@ -156,7 +156,10 @@ static unsigned int table_prot(const struct iova_area *area)
 	return area->prot | (device ? PGTABLE_MMIO : PGTABLE_CACHE);
 }
 
-/* Pages of tables that had become empty gave way to a large leaf: readers may be in them. */
+/*
+ * Pages of tables that had become empty gave way to a large leaf: readers may be in them, and who looks for dirty bits
+ * with the map locked.
+ */
 static void free_replaced(struct domain *dom, struct ioas *ioas, struct pgtable_gather *gather)
 {
 	if (!gather->retired)

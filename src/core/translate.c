@@ -5,6 +5,13 @@
 #include "core/ctx.h"
 #include "mem/phys.h"
 
+/*
+ * A device that goes through memory in order misses once for each leaf. So it is looked further and further ahead then,
+ * as long as leaves go on where the last one ended.
+ */
+#define AHEAD_MIN (16 * SWI_PAGE_SIZE)
+#define AHEAD_MAX (512 * SWI_PAGE_SIZE)
+
 /* A page can be remembered by its host address if that has room for the permissions. */
 static void remember_page(struct iova_reader *reader, const struct translator *tr, iova_t iova)
 {
@@ -29,11 +36,17 @@ bool translate_miss(struct iova_reader *reader, struct translator *tr, const str
 	struct pgtable_run run;
 	uint64_t at;
 
-	if (!pgtable_translate(hwpt->tables.table, iova, want, &run))
+	/* Void leftovers can make this true: it looks ahead for nothing then. */
+	if (iova - tr->first == tr->span + 1)
+		tr->ahead = SWI_MIN(SWI_MAX(2 * tr->ahead, AHEAD_MIN), AHEAD_MAX);
+	else
+		tr->ahead = 0;
+	if (!pgtable_translate(hwpt->tables.table, iova, SWI_MAX(want, tr->ahead), &run))
 		return false; /* not remembered: it may be mapped next without the generation moving */
 	/* Walked after the generation was loaded: at worst the table is newer than what we tag it with. */
 	if (tr->serial != hwpt->serial || tr->generation != generation) {
 		iova_reader_forget(reader);
+		pgtable_marker_init(&tr->marker);
 		tr->serial = hwpt->serial;
 		tr->generation = generation;
 	}

@@ -24,6 +24,8 @@ struct translator {
 	unsigned prot;		 /* SWI_READ | SWI_WRITE */
 	uint64_t offset;	 /* of `first` in the backing */
 	struct backing *backing; /* NULL: a physical address without memory */
+	uint64_t ahead;		 /* how far to look while one miss follows the other in order */
+	struct pgtable_marker marker;
 };
 
 /* Where an IOVA leads. */
@@ -71,6 +73,13 @@ static inline bool translate(struct iova_reader *reader, struct translator *tr,
 		}
 	}
 	return translate_miss(reader, tr, hwpt, iova, want, generation, out);
+}
+
+/* The device is about to write `length` bytes at `iova`, to where translate() has just led; the HWPT tracks. */
+static inline void translate_mark_dirty(struct translator *tr, const struct hwpt *hwpt, iova_t iova,
+					uint64_t length)
+{
+	pgtable_mark(hwpt->tables.table, &tr->marker, iova, length);
 }
 
 #endif

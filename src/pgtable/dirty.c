@@ -184,6 +184,76 @@ void pgtable_mark_dirty(struct pgtable *pt, iova_t iova, uint64_t length)
 	}
 }
 
+/* Remembers the table that `iova` leads to. */
+static void marker_learn(struct pgtable *pt, struct pgtable_marker *m, iova_t iova)
+{
+	const struct pgtable_geometry *geo = &pt->geo;
+	struct path path;
+	unsigned level, top;
+	uint64_t e;
+
+	pgtable_marker_init(m);
+	if (!path_walk(pt, iova, &path, &e))
+		return;
+	level = path.lowest;
+	top = SWI_MIN(path.top, geo->top);
+	m->lg2 = level_lg2(geo, level);
+	m->last = low_mask(m->lg2 + level_slots_lg2(geo, level));
+	m->first = iova & ~m->last;
+	m->slot = path.at[level].table.slot;
+	m->dirty = path.at[level].table.dirty;
+	for (level++; level <= top; level++, m->above++) {
+		struct table *table = &path.at[level].table;
+		unsigned index = path.at[level].index;
+
+		m->at[m->above].slot = &table->slot[index];
+		m->at[m->above].entry = path.at[level].entry;
+		m->at[m->above].word = &table->dirty[index / WORD_BITS];
+		m->at[m->above].bit = 1ull << index % WORD_BITS;
+	}
+}
+
+/* The same order of steps as mark_leaves() and dirty_tell(), for one leaf of natural size; false: it is none. */
+static bool marker_set(struct pgtable *pt, struct pgtable_marker *m, unsigned index)
+{
+	const struct pgtable_geometry *geo = &pt->geo;
+	uint64_t bit = 1ull << index % WORD_BITS, e = atomic_load(&m->slot[index]);
+	slot_t *word = &m->dirty[index / WORD_BITS];
+
+	/* At the level of a marker's slots there may be tables too, where leaves of that size are neighbours. */
+	if (!entry_present(geo, e) || entry_is_contig(geo, e) ||
+	    (e & geo->dirty_need) != geo->dirty_need ||
+	    entry_is_table(geo, (m->lg2 - geo->granule_lg2) / geo->index_lg2, e))
+		return false;
+	if (!(atomic_load(word) & bit)) {
+		atomic_fetch_or(word, bit);
+		if (atomic_load(&m->slot[index]) != e)
+			atomic_fetch_and(word, ~bit);
+	}
+	for (unsigned i = 0; i < m->above; i++) {
+		if (atomic_load(m->at[i].word) & m->at[i].bit)
+			continue;
+		atomic_fetch_or(m->at[i].word, m->at[i].bit);
+		if (atomic_load(m->at[i].slot) != m->at[i].entry) {
+			atomic_fetch_and(m->at[i].word, ~m->at[i].bit);
+			break;
+		}
+	}
+	return true;
+}
+
+void pgtable_mark_more(struct pgtable *pt, struct pgtable_marker *m, iova_t iova, uint64_t length)
+{
+	uint64_t from = iova - m->first, to = from + (length - 1);
+
+	if (m->dirty && to >= from && to <= m->last && from >> m->lg2 == to >> m->lg2 &&
+	    marker_set(pt, m, (unsigned)(from >> m->lg2)))
+		return;
+	pgtable_mark_dirty(pt, iova, length);
+	if (pt->geo.dirty_flip)
+		marker_learn(pt, m, iova);
+}
+
 /* ---- reading --------------------------------------------------------------------------------- */
 
 struct scan {
@@ -224,19 +294,21 @@ static void found(struct scan *scan, iova_t first, iova_t last)
 		gather_range(scan->gather, first, last);
 }
 
-/* The dirty leaves among the slots `mask` of word `w` at level 0, whose slot 0 is `base`. */
-static void scan_leaves(struct scan *scan, slot_t *word, uint64_t mask, iova_t base)
+/* The bits among `mask` of a word of a table at level 0. */
+static uint64_t take_leaves(const struct scan *scan, slot_t *word, uint64_t mask)
+{
+	uint64_t bits = atomic_load(word) & mask;
+
+	if (!bits || !scan->clear)
+		return bits;
+	return mask & (~mask ? atomic_fetch_and(word, ~mask) : atomic_exchange(word, 0));
+}
+
+/* Tells of leaves at level 0, a bit for each, the first one's at `base`. */
+static void found_leaves(struct scan *scan, uint64_t bits, iova_t base)
 {
 	unsigned lg2 = scan->pt->geo.granule_lg2;
-	uint64_t bits;
 
-	if (!scan->clear)
-		bits = atomic_load(word);
-	else if (!~mask)
-		bits = atomic_exchange(word, 0);
-	else
-		bits = atomic_fetch_and(word, ~mask);
-	bits &= mask;
 	while (bits) {
 		unsigned from = (unsigned)__builtin_ctzll(bits);
 		uint64_t rest = ~(bits >> from);
@@ -245,6 +317,31 @@ static void scan_leaves(struct scan *scan, slot_t *word, uint64_t mask, iova_t b
 
 		found(scan, base + ((iova_t)from << lg2), base + ((iova_t)(from + n) << lg2) - 1);
 		bits &= ~(low_mask(n) << from);
+	}
+}
+
+/* The dirty leaves in slots from .. to of a table at level 0, whose slot 0 is at `base`. */
+static void scan_leaves(struct scan *scan, struct table *table, iova_t base, unsigned from,
+			unsigned to)
+{
+	unsigned lg2 = scan->pt->geo.granule_lg2, end = to / WORD_BITS, full = UINT32_MAX;
+
+	for (unsigned w = from / WORD_BITS; w <= end; w++) {
+		uint64_t bits = take_leaves(scan, &table->dirty[w], word_mask(w, from, to));
+		iova_t at = base + ((iova_t)w * WORD_BITS << lg2);
+
+		/* Words that are full are told of together. */
+		if (!~bits) {
+			full = SWI_MIN(full, w);
+			if (w == end)
+				found(scan, base + ((iova_t)full * WORD_BITS << lg2),
+				      at + ((iova_t)WORD_BITS << lg2) - 1);
+			continue;
+		}
+		if (full != UINT32_MAX)
+			found(scan, base + ((iova_t)full * WORD_BITS << lg2), at - 1);
+		full = UINT32_MAX;
+		found_leaves(scan, bits, at);
 	}
 }
 
@@ -282,16 +379,15 @@ static void scan_table(struct scan *scan, struct table *table, unsigned level, i
 	unsigned from = (unsigned)((first - base) >> lg2), to = (unsigned)((last - base) >> lg2);
 	uint64_t head = first & low_mask(lg2), tail = ~last & low_mask(lg2);
 
+	if (!level) {
+		scan_leaves(scan, table, base, from, to);
+		return;
+	}
 	for (unsigned w = from / WORD_BITS; w <= to / WORD_BITS; w++) {
 		uint64_t mask = word_mask(w, from, to), clean = mask;
 		uint64_t dirty = mask & atomic_load(&table->dirty[w]);
 		iova_t at = base + ((iova_t)w * WORD_BITS << lg2);
 
-		if (!level) {
-			if (dirty)
-				scan_leaves(scan, &table->dirty[w], mask, at);
-			continue;
-		}
 		/* Clear first, then look below; but not where only a part is looked at. */
 		if (head && w == from / WORD_BITS)
 			clean &= ~(1ull << from % WORD_BITS);
@@ -447,7 +543,8 @@ static void split_edge(struct scan *scan, iova_t iova, iova_t first, iova_t last
 
 	while (scan->clear && sticks_out(scan->pt, iova, first, last, &leaf) && leaf.dirty &&
 	       split_leaf(scan->pt, iova))
-		;
+		if (scan->gather)
+			scan->gather->split = true;
 }
 
 static void scan_range(struct scan *scan, iova_t first, iova_t last)

@@ -26,6 +26,8 @@
  * of all. A page of tables counts as one failure point (base/alloc.h), wherever it comes from.
  */
 
+#include <stdatomic.h>
+
 #include "base/base.h"
 
 struct pgtable;
@@ -91,7 +93,8 @@ struct pgtable_info {
 /* What changes leave behind: IOVAs to flush from caches, and memory to free after that. */
 struct pgtable_gather {
 	iova_t first, last; /* changed or cleaned since init; empty when first > last */
-	uint32_t retired;   /* private */
+	uint32_t retired;   /* not 0: there are pages to free */
+	bool split;	    /* leaves were split: what markers remember is void */
 };
 
 static inline void pgtable_gather_init(struct pgtable_gather *gather)
@@ -99,6 +102,7 @@ static inline void pgtable_gather_init(struct pgtable_gather *gather)
 	gather->first = IOVA_MAX;
 	gather->last = 0;
 	gather->retired = 0;
+	gather->split = false;
 }
 
 /*
@@ -218,6 +222,47 @@ void pgtable_dump(struct pgtable *pt, void (*fn)(void *data, const struct pgtabl
  * (see "Grace periods") that was inside since before it looked up the leaf.
  */
 void pgtable_mark_dirty(struct pgtable *pt, iova_t iova, uint64_t length);
+
+/*
+ * What a marker remembers of the table that it marked in last, so that marking again costs a look at a few bits. Void
+ * when pages of tables were retired or a leaf was split (see struct pgtable_gather) since: then it is to be emptied.
+ */
+struct pgtable_marker {
+	iova_t first;  /* of what the table translates */
+	uint64_t last; /* relative to `first` */
+	unsigned lg2;  /* of its slots */
+	unsigned above;
+	_Atomic(uint64_t) *slot, *dirty;
+	struct {
+		_Atomic(uint64_t) *slot, *word;
+		uint64_t entry, bit;
+	} at[5]; /* the slots above that lead to it */
+};
+
+static inline void pgtable_marker_init(struct pgtable_marker *m)
+{
+	m->first = IOVA_MAX;
+	m->last = 0;
+	m->above = 0;
+	m->dirty = NULL;
+}
+
+/* The part of pgtable_mark() that is not inlined. */
+void pgtable_mark_more(struct pgtable *pt, struct pgtable_marker *m, iova_t iova, uint64_t length);
+
+/* pgtable_mark_dirty() for who marks often. The range does not wrap. */
+static inline void pgtable_mark(struct pgtable *pt, struct pgtable_marker *m, iova_t iova,
+				uint64_t length)
+{
+	uint64_t from = iova - m->first, to = from + (length - 1), slot = from >> m->lg2;
+	bool known = to >= from && to <= m->last && m->dirty && slot == to >> m->lg2 &&
+		     atomic_load(&m->dirty[slot / 64]) >> slot % 64 & 1;
+
+	for (unsigned i = 0; known && i < m->above; i++)
+		known = atomic_load(m->at[i].word) & m->at[i].bit;
+	if (!known)
+		pgtable_mark_more(pt, m, iova, length);
+}
 
 /*
  * Where pgtable_read_dirty() of [first, last] would find something first; false: nowhere. As quick as that is where

@@ -8,6 +8,7 @@
 #include "core/ctx.h"
 #include "core/dirty.h"
 #include "core/fault.h"
+#include "mem/phys.h"
 
 /* The largest smallest page of the populated HWPTs of the IOAS but for one. ioas->mutex held. */
 static uint64_t align_without(struct ioas *ioas, struct hwpt *but)
@@ -117,6 +118,24 @@ void hwpt_abort_locked(struct hwpt *hwpt)
 	unlink_locked(hwpt);
 	obj_abort(&hwpt->obj, false);
 	obj_unhold(&ioas->obj);
+}
+
+int hwpt_find_backing(struct hwpt *hwpt, iova_t iova, struct backing **out, uint64_t *offset)
+{
+	struct backing *b = NULL;
+	phys_t pa;
+
+	/* What is in the table leaves it under this lock, and its memory goes later. */
+	iova_map_lock(hwpt->ioas->map);
+	pa = pgtable_iova_to_phys(hwpt->tables.table, iova);
+	if (pa)
+		b = phys_find(hwpt->obj.ctx->phys, pa);
+	if (b) {
+		*out = backing_get(b);
+		*offset = backing_offset_of(b, pa);
+	}
+	iova_map_unlock(hwpt->ioas->map);
+	return b ? 0 : -ENOENT;
 }
 
 void hwpt_put_attachment(struct hwpt *hwpt)

@@ -64,6 +64,11 @@ int hwpt_create_locked(struct ioas *ioas, const struct iommu_driver *driver, boo
 int hwpt_populate_locked(struct hwpt *hwpt, struct swi_reason *why);
 /* Undoes create and populate. The HWPT was never published. ioas->mutex held. */
 void hwpt_abort_locked(struct hwpt *hwpt);
+/*
+ * What the page table of a paging HWPT leads to: the backing, counted, and the byte in it. -ENOENT: nothing, or no memory
+ * of a backing.
+ */
+int hwpt_find_backing(struct hwpt *hwpt, iova_t iova, struct backing **out, uint64_t *offset);
 /* Drops an attachment's reference; an automatic HWPT without attachments is destroyed. No lock held. */
 void hwpt_put_attachment(struct hwpt *hwpt);
 

@@ -68,12 +68,13 @@ int test_dmabuf_get(struct call *call);
 int test_dmabuf_revoke(struct call *call);
 
 struct ioas;
+struct hwpt;
 /*
  * Whether `n` pieces of memory, `step` bytes apart from `iova` on, are the ones that the caller has now at uptr, also `step`
- * bytes apart: the same page, and with `offsets` at the same place in it. 0, `differs` (a negative errno, also
- * for what is not mapped), -EFAULT the caller has no memory there, -ENOMEM.
+ * bytes apart: the same page; with `hwpt` by its page table and at the same place in the page, without by the
+ * areas. 0, `differs` (a negative errno, also for what is not mapped), -EFAULT the caller has no memory there, -ENOMEM.
  */
-int test_compare(struct call *call, struct ioas *ioas, uint64_t iova, uint64_t uptr, uint64_t n,
-		 uint64_t step, bool offsets, int differs);
+int test_compare(struct call *call, struct ioas *ioas, struct hwpt *hwpt, uint64_t iova,
+		 uint64_t uptr, uint64_t n, uint64_t step, int differs);
 
 #endif

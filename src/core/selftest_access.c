@@ -213,9 +213,9 @@ static int compare_item(struct call *call, struct test_access *ta, uint64_t iova
 	ioas = get_ioas(ta);
 	if (!ioas)
 		return swi_fail(call->why, -ENOENT, "the access is being moved to another IOAS");
-	rc = test_compare(call, ioas, iova, cmd->access_pages.uptr - iova % SWI_PAGE_SIZE,
+	rc = test_compare(call, ioas, NULL, iova, cmd->access_pages.uptr - iova % SWI_PAGE_SIZE,
 			  (cmd->access_pages.length + SWI_PAGE_SIZE - 1) / SWI_PAGE_SIZE,
-			  SWI_PAGE_SIZE, false, -EBADE);
+			  SWI_PAGE_SIZE, -EBADE);
 	obj_unhold(&ioas->obj);
 	return rc;
 }

@@ -2,9 +2,9 @@
 /*
  * The checks of the test ABI: what is mapped and what is pinned, page by page.
  *
- * Pages have no physical addresses here; they have keys (mem/accounts.h), which are equal for the same
- * page however it is reached. A mapping's page is the one that was pinned, the caller's the one that is at
- * the address now.
+ * Pages are told apart by their keys (mem/accounts.h), which are equal for the same page however it is reached; physical
+ * addresses are not, for they belong to backings. The page of a mapping is the one that was pinned, for a HWPT
+ * what its page table leads to; the caller's is the one that is at the address now.
  */
 #include <errno.h>
 
@@ -22,8 +22,8 @@ static int caller_page(struct call *call, struct mem_owner *caller, uint64_t upt
 	return swi_fail(call->why, -EFAULT, "uptr: there is no memory at %#llx", (ull)uptr);
 }
 
-/* The backing and the byte in it that an IOVA means; the backing is counted. -ENOENT. */
-static int find_backing(struct ioas *ioas, iova_t iova, struct backing **out, uint64_t *offset)
+/* The backing and the byte in it that an IOVA of the IOAS means; the backing is counted. -ENOENT. */
+static int find_in_ioas(struct ioas *ioas, iova_t iova, struct backing **out, uint64_t *offset)
 {
 	struct iova_area *area;
 	int rc = -ENOENT;
@@ -39,14 +39,19 @@ static int find_backing(struct ioas *ioas, iova_t iova, struct backing **out, ui
 	return rc;
 }
 
-/* The pinned page that an IOVA means, and the place in it. -ENOENT: not mapped, or not pinned. */
-static int mapped_page(struct ioas *ioas, iova_t iova, struct page_key *key, uint64_t *in_page)
+/*
+ * The pinned page that an IOVA means, and the place in it: by the page table of `hwpt`, if it is not NULL. -ENOENT: not
+ * mapped, or not pinned.
+ */
+static int mapped_page(struct ioas *ioas, struct hwpt *hwpt, iova_t iova, struct page_key *key,
+		       uint64_t *in_page)
 {
 	struct backing *b;
 	uint64_t offset;
 	int rc;
 
-	rc = find_backing(ioas, iova, &b, &offset);
+	rc = hwpt ? hwpt_find_backing(hwpt, iova, &b, &offset)
+		  : find_in_ioas(ioas, iova, &b, &offset);
 	if (rc)
 		return rc;
 	rc = backing_page_key(b, backing_page_of(b, offset), key);
@@ -55,8 +60,8 @@ static int mapped_page(struct ioas *ioas, iova_t iova, struct page_key *key, uin
 	return rc;
 }
 
-static int compare_one(struct call *call, struct ioas *ioas, struct mem_owner *caller,
-		       uint64_t iova, uint64_t uptr, bool offsets, int differs)
+static int compare_one(struct call *call, struct ioas *ioas, struct hwpt *hwpt,
+		       struct mem_owner *caller, uint64_t iova, uint64_t uptr, int differs)
 {
 	struct page_key theirs, ours;
 	uint64_t in_page;
@@ -65,16 +70,16 @@ static int compare_one(struct call *call, struct ioas *ioas, struct mem_owner *c
 	rc = caller_page(call, caller, uptr, &theirs);
 	if (rc)
 		return rc;
-	if (mapped_page(ioas, iova, &ours, &in_page))
+	if (mapped_page(ioas, hwpt, iova, &ours, &in_page))
 		return swi_fail(call->why, differs, "nothing is mapped at %#llx", (ull)iova);
-	if (!page_key_equal(&theirs, &ours) || (offsets && in_page != uptr % SWI_PAGE_SIZE))
+	if (!page_key_equal(&theirs, &ours) || (hwpt && in_page != uptr % SWI_PAGE_SIZE))
 		return swi_fail(call->why, differs, "IOVA %#llx is not the memory at %#llx",
 				(ull)iova, (ull)uptr);
 	return 0;
 }
 
-int test_compare(struct call *call, struct ioas *ioas, uint64_t iova, uint64_t uptr, uint64_t n,
-		 uint64_t step, bool offsets, int differs)
+int test_compare(struct call *call, struct ioas *ioas, struct hwpt *hwpt, uint64_t iova,
+		 uint64_t uptr, uint64_t n, uint64_t step, int differs)
 {
 	struct mem_owner *caller;
 	int rc;
@@ -83,7 +88,7 @@ int test_compare(struct call *call, struct ioas *ioas, uint64_t iova, uint64_t u
 	if (rc)
 		return rc;
 	for (uint64_t i = 0; !rc && i < n; i++)
-		rc = compare_one(call, ioas, caller, iova + i * step, uptr + i * step, offsets,
+		rc = compare_one(call, ioas, hwpt, caller, iova + i * step, uptr + i * step,
 				 differs);
 	mem_owner_put(caller);
 	return rc;
@@ -108,8 +113,8 @@ int test_check_map(struct call *call)
 	else if (__builtin_add_overflow(cmd->check_map.uptr, length, &end))
 		rc = swi_fail(call->why, -EINVAL, "uptr + length passes 2^64");
 	else
-		rc = test_compare(call, hwpt->ioas, cmd->check_map.iova, cmd->check_map.uptr,
-				  length / step, step, true, -EINVAL);
+		rc = test_compare(call, hwpt->ioas, hwpt, cmd->check_map.iova,
+				  cmd->check_map.uptr, length / step, step, -EINVAL);
 	obj_put(obj);
 	return rc;
 }

@@ -474,6 +474,39 @@ static void large_entries(void **state)
 	munmap(memory, 1024 * PAGE);
 }
 
+/* A leaf of 2 MiB, whose one bit a handle remembers, is split when a page of it is cleaned: the next write counts again. */
+static void split_entries(void **state)
+{
+	struct rig *rig = *state;
+	char *memory = mmap(NULL, 1024 * PAGE, PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint64_t bits[8], at = 1ull << 32;
+	struct obj *hwpt;
+
+	assert_true(memory != MAP_FAILED);
+	assert_rc(obj_get(rig->ctx, rig->hwpt[0], OBJ_HWPT_PAGING, "", NULL, &hwpt), 0);
+	hwpt_of(hwpt)->tables.fine = false;
+	obj_put(hwpt);
+	assert_rc(map(rig->ctx, rig->ioas, RW, at,
+		      (char *)(((uintptr_t)memory + 512 * PAGE - 1) & -(512 * PAGE)), 512 * PAGE),
+		  0);
+	for (unsigned i = 0; i < 3; i++) {
+		write_to(rig, at + 5 * PAGE, 1);
+		memset(bits, 0, sizeof(bits));
+		assert_rc(get(rig, rig->hwpt[0], CLEAR, at + 5 * PAGE, PAGE, PAGE, bits), 0);
+		assert_true(bits[0] == 1);
+		bits[0] = 0;
+		assert_rc(get(rig, rig->hwpt[0], CLEAR, at + 5 * PAGE, PAGE, PAGE, bits), 0);
+		assert_true(bits[0] == 0);
+	}
+	/* All others are dirty still, since the first write. */
+	assert_rc(get(rig, rig->hwpt[0], CLEAR, at, 512 * PAGE, PAGE, bits), 0);
+	assert_true(bits[0] == ~(1ull << 5));
+	for (unsigned i = 1; i < 8; i++)
+		assert_true(bits[i] == ~0ull);
+	munmap(memory, 1024 * PAGE);
+}
+
 /* Both halves go on with the same bits, whatever word the cut is in. */
 static void cut_mappings(void **state)
 {
@@ -785,6 +818,7 @@ int main(void)
 		TEST(bits_are_added),
 		TEST(bad_bitmaps),
 		TEST(large_entries),
+		TEST(split_entries),
 		cmocka_unit_test(cut_mappings),
 		TEST(no_memory),
 		TEST(no_memory_to_read),

@@ -566,6 +566,7 @@ struct load {
 	pthread_t thread;
 	struct swiommu_dma *dma;
 	atomic_bool *stop;
+	unsigned odd; /* of two devices each has pages of its own */
 	unsigned long reads, hits, wrong;
 };
 
@@ -580,7 +581,7 @@ static void *load_thread(void *data)
 		bool write;
 
 		random = random * 6364136223846793005ull + 1442695040888963407ull;
-		page = (random >> 33) % (SLOTS * 512);
+		page = ((random >> 33) % (SLOTS * 256)) * 2 + load->odd;
 		write = random >> 60 & 1;
 		load->reads++;
 		value[0] = page + 1;
@@ -658,6 +659,7 @@ static void dma_beside_changes(void **state)
 		assert_rc(iommufd_device_attach(rig->idev[i], 0, &pt), 0);
 		assert_rc(swiommu_dma_open(rig->idev[i], &load[i].dma), 0);
 		load[i].stop = &stop;
+		load[i].odd = i;
 		pthread_create(&load[i].thread, NULL, load_thread, &load[i]);
 	}
 	for (unsigned i = 0; i < 2; i++)

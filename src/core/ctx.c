@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "core/device.h"
 #include "mem/accounts.h"
+#include "mem/owners.h"
 #include "mem/phys.h"
 
 static void log_to_hooks(void *data, enum swi_log_level level, const char *line)
@@ -28,6 +29,8 @@ int swiommu_open_with(const struct swiommu_options *options, struct iommufd_ctx 
 		ctx->accounts = mem_accounts_get(options->accounts);
 	else if (mem_accounts_create(&ctx->accounts))
 		goto put_phys;
+	if (mem_owners_create(&ctx->owners))
+		goto put_accounts;
 	pthread_mutex_init(&ctx->walk_lock, NULL);
 	obj_table_init(&ctx->table);
 	if (options) {
@@ -40,6 +43,8 @@ int swiommu_open_with(const struct swiommu_options *options, struct iommufd_ctx 
 	ctx->refs = 1;
 	*out = ctx;
 	return 0;
+put_accounts:
+	mem_accounts_put(ctx->accounts);
 put_phys:
 	phys_space_put(ctx->phys);
 free:
@@ -78,6 +83,7 @@ void iommufd_ctx_put(struct iommufd_ctx *ictx)
 		swiommu_regions_destroy(ictx->regions);
 	mem_accounts_put(ictx->accounts);
 	phys_space_put(ictx->phys);
+	mem_owners_put(ictx->owners);
 	swi_free(ictx);
 }
 

@@ -18,6 +18,7 @@ struct iommufd_ctx {
 	struct swiommu_test_abi
 		*test_abi;	       /* IOMMU_TEST_CMD is answered; NULL: it is not; immutable */
 	struct mem_accounts *accounts; /* counted; immutable */
+	struct mem_owners *owners;     /* whose memory is mapped; immutable */
 	_Atomic(uint64_t) flushes;     /* of nested domains, so far; see dma_nested.c */
 	pthread_mutex_t walk_lock;     /* a leaf: see iommu_walk_swap() */
 	_Atomic uint64_t page_tables;  /* how many have been made */

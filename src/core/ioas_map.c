@@ -22,6 +22,7 @@
 #include "core/domain.h"
 #include "core/ioas.h"
 #include "core/selftest_abi.h"
+#include "mem/owners.h"
 
 #define FIXED_RW (IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE)
 
@@ -385,6 +386,7 @@ int ioas_map_memory(struct call *call, struct ioas *ioas, uint64_t uptr, uint64_
 	rc = call->caller->ops->get_memory(call->caller, &owner);
 	if (rc)
 		return rc;
+	owner = mem_owners_share(call->ctx->owners, owner);
 	rc = ioas_map_owner(call, ioas, owner, uptr, length, prot, fixed, iova);
 	mem_owner_put(owner);
 	return rc;
@@ -432,6 +434,8 @@ static int file_owner(struct call *call, struct mem_owner **out)
 		rc = mem_owner_file(fd, out, call->why);
 	if (rc)
 		close(fd);
+	else
+		*out = mem_owners_share(call->ctx->owners, *out);
 	return rc;
 }
 

@@ -5,6 +5,8 @@
  */
 #include "mem/owner.h"
 
+#include "mem/owners.h"
+
 #include <errno.h>
 #include <stdatomic.h>
 
@@ -22,8 +24,11 @@ bool mem_owner_same(struct mem_owner *a, struct mem_owner *b)
 void mem_owner_put(struct mem_owner *o)
 {
 	/* Whoever drops the last reference sees all that the other holders did before. */
-	if (atomic_fetch_sub_explicit(&o->refs, 1, memory_order_acq_rel) == 1)
-		o->ops->destroy(o);
+	if (atomic_fetch_sub_explicit(&o->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	if (o->owners)
+		mem_owners_forget(o);
+	o->ops->destroy(o);
 }
 
 void mem_ident_key(const struct mem_ident *id, uint64_t addr, const uint64_t space[2],

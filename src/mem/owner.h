@@ -19,6 +19,7 @@
  */
 
 #include "base/base.h"
+#include "base/list.h"
 #include "base/reason.h"
 #include "mem/accounts.h"
 
@@ -103,14 +104,25 @@ struct mem_owner_ops {
 	 */
 	void (*open_file)(struct mem_owner *o, uint64_t addr, uint64_t len, unsigned prot,
 			  struct mem_file *out);
+	/*
+	 * Whether both (of this kind, with the same hash) are interchangeable: the same memory with the same rights, but
+	 * that one may have come to an end. Does not block. NULL: never.
+	 */
+	bool (*twin)(const struct mem_owner *a, const struct mem_owner *b);
 	/* Names the address space in keys of private memory (struct page_key's object, inode). */
 	void (*space)(struct mem_owner *o, uint64_t id[2]);
 	void (*destroy)(struct mem_owner *o);
 };
 
+struct mem_owners;
+
 struct mem_owner {
 	const struct mem_owner_ops *ops;
 	_Atomic unsigned refs;
+	uint64_t hash; /* twins have the same */
+	/* See owners.h. */
+	struct mem_owners *owners; /* counted; NULL: not listed */
+	struct list listed;
 };
 
 /*

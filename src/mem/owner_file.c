@@ -228,8 +228,8 @@ static void file_open_file(struct mem_owner *o, uint64_t addr, uint64_t len, uns
 	if (check_range(fo, addr, len, prot, NULL))
 		return;
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fo->fd);
-	out->fd = open(link, (prot & SWI_WRITE ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK |
-				     O_NOCTTY);
+	out->fd = open(link,
+		       (prot & SWI_WRITE ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	/* A file that may not be opened anew: the one there is, if it permits no more than asked for. */
 	if (out->fd < 0 && !(fo->can & ~prot))
 		out->fd = fcntl(fo->fd, F_DUPFD_CLOEXEC, 3);
@@ -240,6 +240,15 @@ static void file_space(struct mem_owner *o, uint64_t id[2])
 {
 	(void)o;
 	id[0] = id[1] = 0; /* nothing in a file is private */
+}
+
+static bool file_twin(const struct mem_owner *a, const struct mem_owner *b)
+{
+	const struct file_owner *fa = container_of(a, const struct file_owner, base);
+	const struct file_owner *fb = container_of(b, const struct file_owner, base);
+
+	return fa->ino && fa->dev == fb->dev && fa->ino == fb->ino && fa->kind == fb->kind &&
+	       fa->can == fb->can;
 }
 
 static void file_destroy(struct mem_owner *o)
@@ -259,6 +268,7 @@ static const struct mem_owner_ops file_ops = {
 	.write_pinned = file_write_pinned,
 	.page_key = file_page_key,
 	.open_file = file_open_file,
+	.twin = file_twin,
 	.space = file_space,
 	.destroy = file_destroy,
 };
@@ -270,10 +280,13 @@ static void find_kind(struct file_owner *fo, int fd)
 
 	fo->kind = FILE_OTHER;
 	fo->page_size = (uint64_t)getpagesize();
-	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || fstatfs(fd, &fs))
+	if (fstat(fd, &st))
 		return;
 	fo->dev = st.st_dev;
 	fo->ino = st.st_ino;
+	fo->base.hash = st.st_ino;
+	if (!S_ISREG(st.st_mode) || fstatfs(fd, &fs))
+		return;
 	if (fs.f_type == HUGETLBFS_MAGIC) {
 		fo->kind = FILE_HUGETLB;
 		fo->page_size = (uint64_t)fs.f_bsize;

@@ -199,6 +199,14 @@ static void local_destroy(struct mem_owner *o)
 	swi_free(lo);
 }
 
+static bool local_twin(const struct mem_owner *a, const struct mem_owner *b)
+{
+	const struct local_owner *la = container_of(a, const struct local_owner, base);
+	const struct local_owner *lb = container_of(b, const struct local_owner, base);
+
+	return la->pid == lb->pid && la->env.maps_fd >= 0;
+}
+
 static const struct mem_owner_ops local_ops = {
 	.kind = "local",
 	.read = local_read,
@@ -211,6 +219,7 @@ static const struct mem_owner_ops local_ops = {
 	.open_file = local_open_file,
 	.space = local_space,
 	.same = local_same,
+	.twin = local_twin,
 	.destroy = local_destroy,
 };
 
@@ -229,6 +238,7 @@ int mem_owner_local(struct mem_owner **out)
 	atomic_init(&lo->base.refs, 1);
 	rights_env_probe(&lo->env);
 	lo->pid = getpid();
+	lo->base.hash = lo->pid;
 	lo->env.maps_fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
 	lo->env.proc_dir = -1; /* our own mount table is looked at anyway */
 	lo->env.touch = local_touch;

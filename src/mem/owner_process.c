@@ -34,6 +34,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
@@ -55,6 +56,13 @@ struct process_owner {
 	dev_t shmem_dev, hugetlb_dev;
 	mem_is_device_fn is_device; /* see mem_owner_process_set_devices() */
 	void *is_device_data;
+	/*
+	 * The number of `dir`, which is another one for another process of the same pid; and what the kernel has given the
+	 * program that runs in the address space at random, which is another one after an exec. For twins.
+	 */
+	ino_t dir_ino;
+	uint8_t random[16];
+	bool has_random;
 	/* Under which descriptor of the program a file was found last, by inode number. */
 	_Atomic int fd_hint[FD_HINTS];
 };
@@ -439,6 +447,16 @@ static bool process_same(struct mem_owner *a, struct mem_owner *b)
 	return process_of(a)->tgid == process_of(b)->tgid && !process_gone(a) && !process_gone(b);
 }
 
+static bool process_twin(const struct mem_owner *a, const struct mem_owner *b)
+{
+	const struct process_owner *pa = container_of(a, const struct process_owner, base);
+	const struct process_owner *pb = container_of(b, const struct process_owner, base);
+
+	return pa->has_random && pb->has_random && pa->dir_ino == pb->dir_ino &&
+	       pa->is_device == pb->is_device && pa->is_device_data == pb->is_device_data &&
+	       !memcmp(pa->random, pb->random, sizeof(pa->random));
+}
+
 static void process_destroy(struct mem_owner *o)
 {
 	struct process_owner *po = process_of(o);
@@ -463,6 +481,7 @@ static const struct mem_owner_ops process_ops = {
 	.open_file = process_open_file,
 	.space = process_space,
 	.same = process_same,
+	.twin = process_twin,
 	.gone = process_gone,
 	.destroy = process_destroy,
 };
@@ -501,6 +520,33 @@ static int open_files(struct process_owner *po, pid_t pid)
 	if (pread(po->maps, &byte, 1, 0) != 1)
 		return -ESRCH;
 	return 0;
+}
+
+static bool read_random(struct process_owner *po)
+{
+	int fd = openat(po->dir, "auxv", O_RDONLY | O_CLOEXEC);
+	uint64_t auxv[2 * 64], at = 0;
+	ssize_t n;
+
+	if (fd < 0)
+		return false;
+	n = read(fd, auxv, sizeof(auxv));
+	close(fd);
+	for (ssize_t i = 0; (i + 2) * 8 <= n && !at; i += 2)
+		if (auxv[i] == AT_RANDOM)
+			at = auxv[i + 1];
+	return at && !read_pinned(&po->base, at, po->random, sizeof(po->random));
+}
+
+static void identify(struct process_owner *po)
+{
+	struct stat st;
+
+	if (fstat(po->dir, &st))
+		return;
+	po->dir_ino = st.st_ino;
+	po->base.hash = st.st_ino;
+	po->has_random = read_random(po);
 }
 
 static void close_files(struct process_owner *po)
@@ -544,6 +590,7 @@ int mem_owner_process(pid_t pid, struct mem_owner **out, struct swi_reason *why)
 		return swi_fail(why, ret, "the memory of process %d cannot be reached: %s",
 				(int)pid, strerror(-ret));
 	}
+	identify(po);
 	rights_env_probe(&probe);
 	po->shmem_dev = probe.shmem_dev;
 	po->hugetlb_dev = probe.hugetlb_dev;

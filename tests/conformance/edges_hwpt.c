@@ -4,6 +4,7 @@
 #include <linux/capability.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "edges.h"
 
@@ -344,6 +345,27 @@ static void huge_pages_too_late(struct ctx *c)
 	CHECK_RC(huge_pages_set(c, io2, 0), 0);
 }
 
+/* Each piece of a file is a mapping of its own: how many there can be is no matter of descriptors. */
+static void many_pieces(struct ctx *c)
+{
+	const struct rlimit few = {64, 64};
+	int fd = memfd(400 * PAGE);
+	struct edge e;
+	char *v;
+
+	edge_init(c, &e, 0);
+	v = mmap(NULL, 400 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (v == MAP_FAILED || setrlimit(RLIMIT_NOFILE, &few))
+		give_up("a file of 400 pages: %s", strerror(errno));
+	for (uint64_t i = 0; i < 400; i++) {
+		uint64_t va = B + i * PAGE, file = B + (1000 + i) * PAGE;
+
+		CHECK_RC(map_at(c, e.io, va, (uintptr_t)v + i * PAGE, PAGE), 0);
+		CHECK_RC(map_file(c, e.io, FIXED | RW, fd, i * PAGE, PAGE, &file), 0);
+	}
+	unmap_expect(c, e.io, 0, MAX, 800 * PAGE);
+}
+
 static const struct row rows[] = {
 	{"d9.16", "HWPT_ALLOC: short structs", alloc_cases, &row16},
 	{"d9.17", "HWPT_ALLOC: long structs", alloc_cases, &row17},
@@ -375,6 +397,7 @@ static const struct row rows[] = {
 	{"d9.43", "IOVA_RANGES with two kinds of tables", ranges_of_two_kinds, NULL},
 	{"d9.44", "IOVA_RANGES with the other kind", ranges_of_other_kind, NULL},
 	{"d9.45", "IOVA_RANGES without the last HWPT", ranges_of_none, NULL},
+	{"5.5-pieces", "very many mappings of one file", many_pieces, NULL},
 	{"d9.146", "HUGE_PAGES with an HWPT and a mapping", huge_pages_too_late, NULL},
 };
 ROWS(edges_hwpt, rows);

@@ -23,7 +23,7 @@ static const char run_usage[] =
 	"Runs PROGRAM with /dev/iommu and VFIO devices that exist only for it and its "
 	"descendants.\n"
 	"\n"
-	"  -d, --device MODEL[,bdf=BDF][,group=N][,KEY=VALUE]...\n"
+	"  -d, --device MODEL[,bdf=BDF][,group=N][,emulated=1][,KEY=VALUE]...\n"
 	"                  a device; may be repeated (swiommu devices lists the models)\n"
 	"  -e, --explain   say why each failing call fails\n"
 	"  -l, --log FILE  write our own messages to FILE, not to standard error\n"
@@ -207,6 +207,7 @@ int cmd_devices(int argc, char **argv)
 	     "each)\n"
 	     "  group=N (IOMMU group; devices that name the same share it; without, each has its "
 	     "own)\n"
+	     "  emulated=1 (as a mediated device: its DMA is an iommufd access, without an IOMMU)\n"
 	     "\nModels and their own options:");
 	for (unsigned int i = 0; (m = vfio_model_at(i)); i++)
 		printf("%s: %s\n%s", vfio_model_name(m), vfio_model_summary(m),

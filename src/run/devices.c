@@ -38,7 +38,7 @@ struct request {
 	const char *spec;
 	const struct vfio_model *model;
 	char bdf[BDF_SIZE]; /* "": any */
-	bool has_group;
+	bool has_group, emulated;
 	unsigned int group;
 	char options[SPEC_MAX + 32]; /* of the model */
 };
@@ -124,6 +124,16 @@ static int read_group(struct session *s, struct request *r, const char *text)
 	return 0;
 }
 
+static int read_emulated(struct session *s, struct request *r, const char *text)
+{
+	if ((*text != '0' && *text != '1') || text[1]) {
+		session_say(s, "--device %s: emulated=%s: neither 0 nor 1", r->spec, text);
+		return -EINVAL;
+	}
+	r->emulated = *text == '1';
+	return 0;
+}
+
 /* One "key=value" that is ours; 1: it is the model's. */
 static int read_key(struct session *s, struct request *r, const char *key, size_t len)
 {
@@ -136,6 +146,8 @@ static int read_key(struct session *s, struct request *r, const char *key, size_
 		return read_bdf(s, r, text + 4);
 	if (!strncmp(text, "group=", 6))
 		return read_group(s, r, text + 6);
+	if (!strncmp(text, "emulated=", 9))
+		return read_emulated(s, r, text + 9);
 	return 1;
 }
 
@@ -298,6 +310,7 @@ static int add_device(struct session *s, const struct request *r, unsigned int i
 		return rc;
 	memcpy(d->place.bdf, r->bdf, sizeof(d->place.bdf));
 	d->place.multifunction = multi;
+	d->place.emulated = r->emulated;
 	d->place.index = index;
 	d->place.group = &d->group->group;
 	d->place.log = &s->log;

@@ -46,8 +46,9 @@ static struct vfio_attachment *find_locked(struct vfio_device *dev, uint32_t pas
 static void fail_attach_locked(struct vfio_device *dev, struct swiommu_caller *caller, long rc,
 			       uint32_t pt_id)
 {
-	const char *why = swiommu_device_reason(dev->idev);
+	char why[SWIOMMU_REASON_MAX];
 
+	vfio_pt_reason(dev, why, sizeof(why));
 	vfio_fail(caller, rc, "attaching %s to %u: %s", dev->place.bdf, pt_id,
 		  *why ? why : "not possible");
 }
@@ -61,7 +62,7 @@ static long attach_new_locked(struct vfio_device *dev, uint32_t pasid, uint32_t 
 
 	if (!at)
 		return vfio_fail(caller, -ENOMEM, "no memory to attach %s", dev->place.bdf);
-	rc = iommufd_device_attach(dev->idev, pasid, pt_id);
+	rc = vfio_pt_attach(dev, pasid, pt_id);
 	if (rc) {
 		fail_attach_locked(dev, caller, rc, *pt_id);
 		swi_free(at);
@@ -85,7 +86,7 @@ static long attach_locked(struct vfio_device *dev, uint32_t pasid, uint32_t *pt_
 	if (!at) {
 		rc = attach_new_locked(dev, pasid, pt_id, caller);
 	} else {
-		rc = iommufd_device_replace(dev->idev, pasid, pt_id);
+		rc = vfio_pt_replace(dev, pasid, pt_id);
 		if (rc)
 			fail_attach_locked(dev, caller, rc, *pt_id);
 		else
@@ -97,7 +98,7 @@ static long attach_locked(struct vfio_device *dev, uint32_t pasid, uint32_t *pt_
 
 static void detach_locked(struct vfio_device *dev, struct vfio_attachment *at)
 {
-	iommufd_device_detach(dev->idev, at->pasid);
+	vfio_pt_detach(dev, at->pasid);
 	rb_erase(&dev->attachments, &at->node);
 	swi_free(at);
 }
@@ -191,7 +192,7 @@ static long get_args(struct vfio_file *file, struct swiommu_caller *caller, uint
 	if (argsz < min + sizeof(uint32_t))
 		return vfio_fail(caller, -EINVAL, "%s: argsz is %u, at least %zu needed with PASID",
 				 what, argsz, min + sizeof(uint32_t));
-	if (!dev->device.max_pasids)
+	if (!dev->device.max_pasids || dev->place.emulated)
 		return vfio_fail(caller, -EOPNOTSUPP, "%s: %s does not support PASIDs", what,
 				 dev->place.bdf);
 	rc = vfio_copy_in(caller, &out->pasid, arg + min, sizeof(out->pasid), what);

@@ -92,8 +92,11 @@ static void release(struct vfio_file *file)
 
 long vfio_device_bind(struct vfio_device *dev, struct iommufd_ctx *ctx, uint32_t *id)
 {
-	struct iommufd_device *idev = iommufd_device_bind(ctx, &dev->device, id);
+	struct iommufd_device *idev;
 
+	if (dev->place.emulated)
+		return vfio_emulated_bind(dev, ctx, id);
+	idev = iommufd_device_bind(ctx, &dev->device, id);
 	if (IS_ERR(idev))
 		return PTR_ERR(idev);
 	pthread_mutex_lock(&dev->reset);
@@ -106,6 +109,10 @@ void vfio_device_unbind(struct vfio_device *dev)
 {
 	struct iommufd_device *idev = dev->idev;
 
+	if (dev->place.emulated) {
+		vfio_emulated_unbind(dev);
+		return;
+	}
 	/* Somebody else may be looking, or resetting the slot. */
 	pthread_mutex_lock(&dev->reset);
 	dev->idev = NULL;

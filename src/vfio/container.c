@@ -101,8 +101,7 @@ static void detach_group(struct vfio_group *group, const struct vfio_device *end
 	struct vfio_device *dev;
 	struct list *pos;
 
-	vfio_for_each_device(dev, pos, group)
-	{
+	vfio_for_each_device (dev, pos, group) {
 		if (dev == end)
 			return;
 		detach_device(dev);
@@ -120,8 +119,7 @@ static long attach_group_locked(struct vfio_container *c, struct type1 *t, struc
 		return vfio_fail(caller, -EBUSY,
 				 "mappings of the container have lost their addresses (UNMAP_DMA "
 				 "with VADDR): no group can be added");
-	vfio_for_each_device(dev, pos, group)
-	{
+	vfio_for_each_device (dev, pos, group) {
 		rc = attach_device_locked(c, t, dev, caller);
 		if (rc) {
 			detach_group(group, dev);

@@ -231,10 +231,12 @@ void vfio_device_stop(struct vfio_device *dev)
 {
 	vfio_config_stop(dev);
 	vfio_ioeventfds_stop(dev);
-	swiommu_device_block_requests(dev->idev);
+	if (dev->idev)
+		swiommu_device_block_requests(dev->idev);
 	dev->model->close(dev->priv);
 	vfio_device_reset(dev, true);
-	swiommu_device_unblock_requests(dev->idev);
+	if (dev->idev)
+		swiommu_device_unblock_requests(dev->idev);
 	vfio_irqs_stop(dev);
 }
 
@@ -299,27 +301,37 @@ int vfio_dma_open_with(struct vfio_device *dev, struct vfio_dma *dma, uint32_t p
 		       unsigned int flags)
 {
 	dma->dev = dev;
+	dma->stream = NULL;
+	/* An emulated device has one access for all of its DMA, and neither PASIDs nor page requests. */
+	if (dev->place.emulated)
+		return pasid || flags ? -EOPNOTSUPP : 0;
 	return swiommu_dma_open_pasid(dev->idev, pasid, flags, &dma->stream);
 }
 
 void vfio_dma_cancel(struct vfio_dma *dma)
 {
-	swiommu_dma_cancel(dma->stream);
+	if (dma->stream)
+		swiommu_dma_cancel(dma->stream);
 }
 
 void vfio_dma_resume(struct vfio_dma *dma)
 {
-	swiommu_dma_resume(dma->stream);
+	if (dma->stream)
+		swiommu_dma_resume(dma->stream);
 }
 
 void vfio_dma_close(struct vfio_dma *dma)
 {
-	swiommu_dma_close(dma->stream);
+	if (dma->stream)
+		swiommu_dma_close(dma->stream);
 	dma->stream = NULL;
 }
 
 int vfio_dma_listen(struct vfio_device *dev, struct dma_listener *l, struct swi_reason *why)
 {
+	if (dev->place.emulated)
+		return swi_fail(why, -EOPNOTSUPP,
+				"the DMA of this model is done elsewhere: it cannot be emulated");
 	return dma_listener_add(dev->idev, l, why);
 }
 
@@ -338,8 +350,13 @@ static bool may_master(struct vfio_device *dev, uint64_t iova)
 int vfio_dma_read(struct vfio_dma *dma, uint64_t iova, void *buf, size_t len)
 {
 	struct vfio_device *dev = dma->dev;
-	int rc = may_master(dev, iova) ? swiommu_dma_read(dma->stream, iova, buf, len) : -ENXIO;
+	int rc = -ENXIO;
 
+	if (!may_master(dev, iova))
+		goto out;
+	rc = SWI_LIKELY(dma->stream) ? swiommu_dma_read(dma->stream, iova, buf, len)
+				     : vfio_emulated_dma(dev, iova, buf, len, false);
+out:
 	if (rc)
 		atomic_fetch_add(&dev->stats.dma_faults, 1);
 	else
@@ -350,8 +367,14 @@ int vfio_dma_read(struct vfio_dma *dma, uint64_t iova, void *buf, size_t len)
 int vfio_dma_write(struct vfio_dma *dma, uint64_t iova, const void *buf, size_t len)
 {
 	struct vfio_device *dev = dma->dev;
-	int rc = may_master(dev, iova) ? swiommu_dma_write(dma->stream, iova, buf, len) : -ENXIO;
+	int rc = -ENXIO;
 
+	if (!may_master(dev, iova))
+		goto out;
+	rc = SWI_LIKELY(dma->stream)
+		     ? swiommu_dma_write(dma->stream, iova, buf, len)
+		     : vfio_emulated_dma(dev, iova, (void *)(uintptr_t)buf, len, true);
+out:
 	if (rc)
 		atomic_fetch_add(&dev->stats.dma_faults, 1);
 	else

@@ -29,6 +29,7 @@ struct vfio_device_place {
 	unsigned int index;	   /* N of vfioN */
 	struct iommu_group *group; /* borrowed; outlives the device */
 	const struct swi_log *log; /* borrowed; may be NULL */
+	bool emulated; /* its DMA is software's use of an IOAS, as of a mediated device; no IOMMU is involved */
 };
 
 /* The built-in model of that name; NULL when there is none. */

@@ -85,14 +85,27 @@ int vfio_system_add(struct vfio_system *sys, struct vfio_device *dev)
 
 /* ---- ownership of DMA -------------------------------------------------------------------- */
 
+/* Whether there is any DMA to own: emulated devices have none. */
+static bool has_dma(struct vfio_group *group)
+{
+	struct vfio_device *dev;
+	struct list *pos;
+
+	vfio_for_each_device (dev, pos, group)
+		if (!dev->place.emulated)
+			return true;
+	return false;
+}
+
 int vfio_group_claim(struct vfio_group *group, const struct iommufd_ctx *owner)
 {
-	return iommu_group_claim_dma_owner(group->group, owner);
+	return has_dma(group) ? iommu_group_claim_dma_owner(group->group, owner) : 0;
 }
 
 void vfio_group_release(struct vfio_group *group)
 {
-	iommu_group_release_dma_owner(group->group);
+	if (has_dma(group))
+		iommu_group_release_dma_owner(group->group);
 }
 
 /* ---- files ------------------------------------------------------------------------------- */
@@ -103,12 +116,10 @@ static int hold_devices_locked(struct vfio_group *group, struct swi_reason *why)
 	struct vfio_device *dev, *undo;
 	struct list *pos, *done;
 
-	vfio_for_each_device(dev, pos, group)
-	{
+	vfio_for_each_device (dev, pos, group) {
 		if (!vfio_device_group_open(dev))
 			continue;
-		vfio_for_each_device(undo, done, group)
-		{
+		vfio_for_each_device (undo, done, group) {
 			if (undo == dev)
 				break;
 			vfio_device_group_close(undo);
@@ -125,7 +136,8 @@ static void let_go_devices_locked(struct vfio_group *group)
 	struct vfio_device *dev;
 	struct list *pos;
 
-	vfio_for_each_device(dev, pos, group) vfio_device_group_close(dev);
+	vfio_for_each_device (dev, pos, group)
+		vfio_device_group_close(dev);
 }
 
 int vfio_group_file_open(struct vfio_group *group, struct vfio_group_file **out,

@@ -40,8 +40,7 @@ static struct vfio_device *find_device(struct vfio_group *group, const char *nam
 	struct vfio_device *dev;
 	struct list *pos;
 
-	vfio_for_each_device(dev, pos, group)
-	{
+	vfio_for_each_device (dev, pos, group) {
 		size_t len = strlen(dev->place.bdf);
 
 		if (strncmp(name, dev->place.bdf, len) || (name[len] && name[len] != ' '))

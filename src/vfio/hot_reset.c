@@ -4,7 +4,7 @@
  *
  * The slot is the PCI address without the function, whatever groups the functions are in. Who wants to reset it must
  * have a right to every one of them: through the iommufd context that his device is bound to, or by
- * showing the files of their groups.
+ * showing the files of their groups. Emulated devices are in no slot.
  */
 #include "vfio/group_internal.h"
 
@@ -32,11 +32,21 @@ static unsigned int find_slot(struct vfio_device *dev, struct vfio_device *slot[
 	list_for_each (gpos, &dev->vgroup->sys->groups) {
 		struct vfio_group *group = list_entry(gpos, struct vfio_group, entry);
 
-		vfio_for_each_device(
-			d, pos, group) if (!strncmp(d->place.bdf, dev->place.bdf, SLOT_CHARS) &&
-					   n < FUNCTIONS_MAX) slot[n++] = d;
+		vfio_for_each_device (d, pos, group)
+			if (!d->place.emulated && n < FUNCTIONS_MAX &&
+			    !strncmp(d->place.bdf, dev->place.bdf, SLOT_CHARS))
+				slot[n++] = d;
 	}
 	return n;
+}
+
+static long check_slot(const struct vfio_file *file, struct swiommu_caller *caller,
+		       const char *what)
+{
+	if (!file->dev->place.emulated)
+		return 0;
+	return vfio_fail(caller, -ENODEV, "%s: %s is emulated: it has no slot or bus to reset",
+			 what, file->dev->place.bdf);
 }
 
 /* What a device is to a context: its object ID there, VFIO_PCI_DEVID_OWNED or _NOT_OWNED. */
@@ -71,6 +81,8 @@ long vfio_ioctl_hot_reset_info(struct vfio_file *file, struct swiommu_caller *ca
 	long rc;
 
 	rc = vfio_get_min(caller, head, arg, HEAD, what);
+	if (!rc)
+		rc = check_slot(file, caller, what);
 	if (rc)
 		return rc;
 	head[1] = file->group
@@ -185,6 +197,9 @@ long vfio_ioctl_hot_reset(struct vfio_file *file, struct swiommu_caller *caller,
 		return rc;
 	if (head[1])
 		return vfio_fail(caller, -EINVAL, "%s: flags are 0x%x, must be 0", what, head[1]);
+	rc = check_slot(file, caller, what);
+	if (rc)
+		return rc;
 	n = find_slot(file->dev, slot);
 	if (file->group)
 		return reset_by_groups(file, caller, arg, head[2], slot, n);

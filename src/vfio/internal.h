@@ -148,6 +148,9 @@ struct vfio_device {
 	 * so that others can look at it there.
 	 */
 	struct iommufd_device *idev;
+	/* The same for an emulated device, which has these instead; see emulated.c. */
+	struct iommufd_access *access;
+	struct iommufd_ctx *access_ctx; /* whose it is; kept by it */
 
 	pthread_mutex_t attach;
 	struct rb_tree attachments; /* struct vfio_attachment, by PASID; attach */
@@ -261,6 +264,17 @@ long vfio_ioctl_attach(struct vfio_file *file, struct swiommu_caller *caller, ui
 long vfio_ioctl_detach(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg);
 /* Before it is unbound: every PASID, then the device itself. */
 void vfio_device_detach_all(struct vfio_device *dev);
+
+/* emulated.c: what depends on whether it is a device or an access that is bound to a context. */
+long vfio_pt_attach(struct vfio_device *dev, uint32_t pasid, uint32_t *pt_id);
+long vfio_pt_replace(struct vfio_device *dev, uint32_t pasid, uint32_t *pt_id);
+void vfio_pt_detach(struct vfio_device *dev, uint32_t pasid);
+/* Why the last attach or replace failed. */
+void vfio_pt_reason(struct vfio_device *dev, char *buf, size_t size);
+int vfio_emulated_bind(struct vfio_device *dev, struct iommufd_ctx *ctx, uint32_t *id);
+void vfio_emulated_unbind(struct vfio_device *dev);
+/* As swiommu_dma_read() and _write(). */
+int vfio_emulated_dma(struct vfio_device *dev, uint64_t iova, void *buf, size_t len, bool write);
 
 /* token.c */
 /* "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx" of `len` characters. False: not one. */

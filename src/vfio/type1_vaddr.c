@@ -91,13 +91,24 @@ static bool next_mapping(struct type1 *t, iova_t from, iova_t last, iova_t *firs
 	return area;
 }
 
+/* Software that uses the memory by its address. */
+static bool has_emulated(struct type1 *t)
+{
+	bool any;
+
+	pthread_rwlock_rdlock(&t->ioas->domains);
+	any = t->ioas->nr_page_accesses;
+	pthread_rwlock_unlock(&t->ioas->domains);
+	return any;
+}
+
 long type1_forget_vaddr_locked(struct type1 *t, struct swiommu_caller *caller, iova_t iova,
 			       iova_t last, uint64_t *bytes)
 {
 	struct lost_vaddr *l = first_lost(t, iova);
 	iova_t from = iova, first, end;
 
-	if (!t->ioas->nr_domains)
+	if (has_emulated(t))
 		return vfio_fail(caller, -EBUSY,
 				 "VFIO_IOMMU_UNMAP_DMA: addresses cannot be taken from emulated "
 				 "devices");

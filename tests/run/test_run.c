@@ -397,6 +397,22 @@ static void devices_get_places_of_their_own(void **state)
 	assert_says(cmd.out_text, "vfio2\n");
 }
 
+static void emulated_devices_work_alike(void **state)
+{
+	static const char *const scenes[] = {"device_copies", "group_iommufd", "group_excludes",
+					     "group_last_close", "exec_ends_mappings"};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(scenes); i++) {
+		command_run(&cmd, NULL,
+			    ARGV(RUN, "-d", "ioat,emulated=1", "./client", scenes[i]));
+		assert_exit(&cmd, 0);
+	}
+	command_run(&cmd, NULL, ARGV(RUN, "-d", "ioat,emulated=2", "./client", "device_copies"));
+	assert_exit(&cmd, 125);
+	assert_says(cmd.err_text, "emulated=2");
+}
+
 /* Every name of the host is there, and ours besides. */
 static void host_stays_visible(void **state)
 {
@@ -771,6 +787,7 @@ static const struct CMUnitTest caller_tests[] = {
 	TEST(nothing_is_left),
 	TEST(runs_do_not_meet),
 	TEST(devices_get_places_of_their_own),
+	TEST(emulated_devices_work_alike),
 	TEST(host_stays_visible),
 	TEST(standard_files_are_untouched),
 	TEST(output_ends_when_the_program_closes_it),

@@ -69,32 +69,32 @@ static int paged_create(struct vfio_device *dev, const char *options, struct swi
 }
 
 static void add(struct group_rig *g, unsigned int which, const char *bdf, unsigned int index,
-		struct iommu_group *group, const char *options)
+		struct iommu_group *group, bool emulated)
 {
-	struct vfio_device_place place = {.index = index, .group = group};
+	struct vfio_device_place place = {.index = index, .group = group, .emulated = emulated};
 	struct vfio_model *model = &g->models[which];
 	struct swi_reason why = {""};
 
 	*model = probe_model;
 	model->create = paged_create;
 	strcpy(place.bdf, bdf);
-	if (vfio_device_create(model, &place, options, &g->devices[which], &why))
+	if (vfio_device_create(model, &place, "", &g->devices[which], &why))
 		fail_msg("%s", why.text);
 }
 
-void group_rig_open_with(struct group_rig *g, unsigned int max_mappings, const char *options)
+static void open_rig(struct group_rig *g, unsigned int max_mappings, bool emulated)
 {
 	struct vfio_system_options opt = {.host = &host, .max_mappings = max_mappings};
 
 	memset(g, 0, sizeof(*g));
-	rig_open(&g->r, &probe_model, options);
+	rig_open(&g->r, &probe_model, "");
 	g->rig_get_ctx = g->r.ops.get_ctx;
 	g->r.ops.get_ctx = get_ctx;
 	assert_int_equal(iommu_group_init(&g->other_group, 6), 0);
 	g->devices[MINE] = g->r.dev;
-	add(g, MATE, MATE_BDF, 4, &g->r.group, options);
-	add(g, OTHER, OTHER_BDF, 5, &g->other_group, options);
-	add(g, EXTRA, EXTRA_BDF, 6, &g->r.group, options);
+	add(g, MATE, MATE_BDF, 4, &g->r.group, emulated);
+	add(g, OTHER, OTHER_BDF, 5, &g->other_group, emulated);
+	add(g, EXTRA, EXTRA_BDF, 6, &g->r.group, emulated);
 	assert_int_equal(vfio_system_create(&opt, &g->sys), 0);
 	for (unsigned int i = 0; i < NR_DEVICES; i++)
 		assert_int_equal(vfio_system_add(g->sys, g->devices[i]), 0);
@@ -104,7 +104,12 @@ void group_rig_open_with(struct group_rig *g, unsigned int max_mappings, const c
 
 void group_rig_open(struct group_rig *g, unsigned int max_mappings)
 {
-	group_rig_open_with(g, max_mappings, "");
+	open_rig(g, max_mappings, false);
+}
+
+void group_rig_open_emulated(struct group_rig *g)
+{
+	open_rig(g, 0, true);
 }
 
 void group_rig_close(struct group_rig *g)

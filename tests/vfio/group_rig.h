@@ -42,8 +42,8 @@ struct group_rig {
 
 /* max_mappings as of struct vfio_system_options. The containers are open, the groups are not. */
 void group_rig_open(struct group_rig *g, unsigned int max_mappings);
-/* With `options` for every device. */
-void group_rig_open_with(struct group_rig *g, unsigned int max_mappings, const char *options);
+/* All devices but MINE are emulated. */
+void group_rig_open_emulated(struct group_rig *g);
 void group_rig_close(struct group_rig *g);
 
 int group_open(struct group_rig *g, unsigned int which); /* as open() */

@@ -20,10 +20,25 @@
 extern "C" {
 #endif
 
+enum iommu_resv_type {
+	IOMMU_RESV_RESERVED, /* for no use at all */
+	IOMMU_RESV_DIRECT,   /* the firmware wants it mapped to itself at all times: such a device cannot be bound */
+	IOMMU_RESV_DIRECT_RELAXABLE, /* the same, until a driver has the device: it is of no account here */
+	IOMMU_RESV_MSI,		     /* where the device's interrupts are written, past the page tables */
+	/*
+	 * Where the host may let doorbells for interrupts be mapped, see iommufd_sw_msi(). A device has at most one such region, and
+	 * then none of the kind before.
+	 */
+	IOMMU_RESV_SW_MSI,
+};
+
 /* An IOVA range that devices cannot use for mappings. Inclusive. */
 struct iommu_resv_region {
 	uint64_t first, last;
+	enum iommu_resv_type type;
 };
+
+#define IOMMU_RESV_MAX 32
 
 struct device;
 struct iommu_domain;
@@ -59,9 +74,15 @@ struct iommu_driver {
 	/* Of these tables. Sizes that the format does not have are left out; the smallest must be one of it. */
 	enum iommu_pt_format pt_format;
 	uint32_t hwpt_flags;	 /* IOMMU_HWPT_ALLOC_... that its page tables can be made with */
-	bool enforces_coherency; /* DMA always snoops caches: VFIO_DMA_CC_IOMMU */
+	/*
+	 * It can make all DMA snoop caches (VFIO_DMA_CC_IOMMU), but for devices with no_enforce: page tables made for the others are
+	 * made so, before anything is mapped.
+	 */
+	bool enforces_coherency;
 	const struct iommu_resv_region *resv; /* reserved for every device, e.g. an MSI window */
 	unsigned int nr_resv;
+	/* Further regions of one device: fills in at most IOMMU_RESV_MAX, returns how many, or a negative errno. Optional. */
+	int (*get_resv_regions)(struct device *dev, struct iommu_resv_region *regions);
 	/*
 	 * What IOMMU_GET_HW_INFO tells of the device's IOMMU: a struct in `data` (IOMMU_DRIVER_HW_INFO_MAX bytes), whose length
 	 * is returned. *type is the kind that was asked for, 0 for any, and becomes the kind of the struct (enum
@@ -116,6 +137,8 @@ struct iommu_group {
 	pthread_mutex_t lock;
 	const void *owner;
 	unsigned int owner_count;
+	/* Its devices can raise each other's, or the host's, interrupts; set by the host before they are bound. */
+	bool unsafe_interrupts;
 };
 
 /* 0 or -ENOMEM. */
@@ -142,10 +165,18 @@ struct device {
 	bool dirty_tracking;
 	/* PASIDs that it can tag its requests with are below this; 0: it has none. */
 	uint32_t max_pasids;
+	bool incoherent;  /* its DMA does not see the caches of processors: it cannot be bound */
+	bool no_enforce;  /* its IOMMU cannot make its DMA snoop caches, whatever the driver can */
+	bool is_vf;	  /* PCI: a virtual function */
 	bool pasid_exec;  /* PCI: requests with a PASID can be for instructions */
 	bool pasid_priv;  /* PCI: requests with a PASID can be privileged */
 	bool ats;	  /* PCI: it asks its IOMMU for translations */
 	bool pri;	  /* PCI: it asks for pages that are missing, and can wait for them */
+	/*
+	 * A write of the device has reached a doorbell that iommufd_sw_msi() has mapped: `address` is what that was given. Called from
+	 * the thread that does the DMA; must not block, nor call the engine. NULL: such writes are faults.
+	 */
+	void (*doorbell)(struct device *dev, uint64_t address, const void *data, size_t len);
 	void *iommu_priv; /* the driver's; NULL at first */
 	void *engine;	  /* the engine's while it is bound; NULL at first */
 };
@@ -163,6 +194,7 @@ struct iommu_domain {
 	enum iommu_domain_type type;
 	const struct iommu_domain_ops *ops;
 	uint32_t flags; /* of a paging domain: IOMMU_HWPT_ALLOC_... that it was made with */
+	bool enforced;	 /* of a paging domain: DMA through it snoops caches; set by the engine */
 	bool takes_iopf; /* page requests of what is attached to it have a taker; set by the engine */
 	void *engine;	 /* the engine's */
 };
@@ -188,6 +220,11 @@ struct iommu_domain_ops {
 			  struct iommu_domain *old);
 	int (*set_dev_pasid)(struct iommu_domain *domain, struct device *dev, uint32_t pasid,
 			     struct iommu_domain *old);
+	/*
+	 * Of a paging domain for a device whose DMA can be made to snoop: makes it so; called once, before anything is mapped.
+	 * False: it cannot, which fails the allocation with -EINVAL. NULL: nothing has to be done for it.
+	 */
+	bool (*enforce_cache_coherency)(struct iommu_domain *domain);
 	/* IOMMU_HWPT_INVALIDATE on a nested domain: stops at the first bad entry, entry_num becomes how many were done. */
 	int (*cache_invalidate_user)(struct iommu_domain *domain,
 				     struct iommu_user_data_array *array);
@@ -212,6 +249,23 @@ int iommu_walk_swap(struct iommu_walk *walk, uint64_t addr, uint64_t old, uint64
 		    bool *done);
 /* Forgets what was translated by a nested domain. When it returns, no DMA uses that any more. */
 void iommu_domain_flush(struct iommu_domain *domain);
+
+/* ---- interrupts --------------------------------------------------------------------------------- */
+
+/* A message that a device is to be given, as what to write where. */
+struct msi_desc {
+	struct device *dev;
+	uint64_t address; /* out: the IOVA */
+};
+
+/*
+ * A bound device shall write its interrupts to the doorbell at the physical address `msi_addr`: makes that reachable in the
+ * SW_MSI window of the device, in what it is attached to, and says where. One doorbell has one IOVA in all page tables of the
+ * context that devices with the same window use, also in those that devices are attached to later. A device that is not
+ * attached to `domain` (NULL: to whatever it is) as a whole, or has no window: desc->address is msi_addr. -EOVERFLOW: the context
+ * has 64 doorbells; -ERANGE: no doorbell can be there; -ENOMEM. Not from a callback of the driver.
+ */
+int iommufd_sw_msi(struct iommu_domain *domain, struct msi_desc *desc, uint64_t msi_addr);
 
 /* ---- what users pass to drivers ----------------------------------------------------------------- */
 

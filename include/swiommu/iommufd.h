@@ -66,8 +66,9 @@ struct iommufd_device;
 /*
  * Binds a device to a context: claims its group's DMA for this context (all DMA of the device faults
  * until it is attached) and makes a DEVICE object, whose ID is stored in *id. The device holds a
- * reference on the context. Errors as ERR_PTR: -EPERM the group is owned by another context, -ENODEV
- * no group, -EINVAL no IOMMU driver, -ENOMEM, -EBUSY no free ID.
+ * reference on the context. Errors as ERR_PTR: -EPERM the group is owned by another context, or its interrupts are not
+ * isolated (swiommu_allow_unsafe_interrupts()), -ENODEV no group, -EINVAL no IOMMU driver (and the context not made for such),
+ * DMA that is not coherent, or firmware that wants it mapped (IOMMU_RESV_DIRECT), -ENOMEM, -EBUSY no free ID.
  */
 struct iommufd_device *iommufd_device_bind(struct iommufd_ctx *ictx, struct device *dev,
 					   uint32_t *id);

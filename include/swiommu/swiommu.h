@@ -72,12 +72,22 @@ struct swiommu_options {
 	 * behave as one system. The context takes a reference. NULL: the context has its own.
 	 */
 	struct mem_accounts *accounts;
+	/* Devices without an IOMMU can be bound: their DMA goes by physical addresses, which IOAS_NOIOMMU_GET_PA tells. */
+	bool noiommu;
+	/* See swiommu_allow_unsafe_interrupts(). */
+	bool unsafe_interrupts;
 	/* Where regions that the user can map lie, see below. Borrowed; must outlive it. NULL: in a file of its own. */
 	struct swiommu_regions *regions;
 };
 
 /* As swiommu_open(). `options` is copied; NULL = none. -ENOMEM. */
 int swiommu_open_with(const struct swiommu_options *options, struct iommufd_ctx **out);
+
+/*
+ * Whether devices of groups with unsafe_interrupts (driver.h) can be bound; at first as the options say. A line in the log
+ * tells of each that is.
+ */
+void swiommu_allow_unsafe_interrupts(struct iommufd_ctx *ctx, bool allow);
 
 int swiommu_accounts_create(struct mem_accounts **out); /* one reference; -ENOMEM */
 void swiommu_accounts_put(struct mem_accounts *accounts);

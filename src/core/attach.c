@@ -20,6 +20,7 @@
 #include "core/dirty.h"
 #include "core/dma_listener.h"
 #include "core/fault.h"
+#include "core/sw_msi.h"
 
 typedef unsigned long long ull;
 
@@ -76,11 +77,11 @@ static int set_rid(struct iommufd_device *idev, struct iommu_domain *domain,
 static int set_pasid(struct iommufd_device *idev, uint32_t pasid, struct iommu_domain *domain,
 		     struct iommu_domain *old)
 {
-	const struct iommu_domain *blocked = idev->dev->iommu->blocked_domain;
+	const struct iommu_domain *blocked = idev->driver->blocked_domain;
 
 	if (!blocked || !blocked->ops->set_dev_pasid || !domain->ops || !domain->ops->set_dev_pasid)
 		return swi_fail(&idev->why, -EOPNOTSUPP, "the IOMMU of %s (%s) has no PASIDs",
-				idev->dev->name, idev->dev->iommu->name);
+				idev->dev->name, idev->driver->name);
 	if (!idev->dev->max_pasids)
 		return 0;
 	if (pasid >= idev->dev->max_pasids)
@@ -93,17 +94,20 @@ static int set_pasid(struct iommufd_device *idev, uint32_t pasid, struct iommu_d
 static int driver_set(struct iommufd_device *idev, uint32_t pasid, struct iommu_domain *domain,
 		      struct iommu_domain *old)
 {
-	int rc = pasid ? set_pasid(idev, pasid, domain, old) : set_rid(idev, domain, old);
+	int rc;
 
+	if (device_is_noiommu(idev))
+		return 0;
+	rc = pasid ? set_pasid(idev, pasid, domain, old) : set_rid(idev, domain, old);
 	if (rc && !idev->why.text[0])
 		swi_fail(&idev->why, rc, "the IOMMU (%s) does not take device %s there",
-			 idev->dev->iommu->name, idev->dev->name);
+			 idev->driver->name, idev->dev->name);
 	return rc;
 }
 
 static void driver_clear(struct iommufd_device *idev, uint32_t pasid, struct iommu_domain *old)
 {
-	struct iommu_domain *blocked = idev->dev->iommu->blocked_domain;
+	struct iommu_domain *blocked = idev->driver->blocked_domain;
 
 	if (!blocked)
 		return;
@@ -137,27 +141,45 @@ static int check_pasid_locked(struct iommufd_device *idev, uint32_t pasid, struc
 
 /* ---- reserved regions ----------------------------------------------------------------------------- */
 
+static int reserve_one_locked(struct iommufd_device *idev, struct ioas *ioas,
+			      const struct iommu_resv_region *resv)
+{
+	int rc;
+
+	if (resv->type == IOMMU_RESV_DIRECT_RELAXABLE)
+		return 0;
+	rc = iova_map_reserve(ioas->map, resv->first, resv->last, idev);
+	return rc == -EADDRINUSE
+		       ? swi_fail(&idev->why, rc,
+				  "a mapping or allowed range lies in [%#llx, %#llx], which device "
+				  "%s has reserved",
+				  (ull)resv->first, (ull)resv->last, idev->dev->name)
+		       : rc;
+}
+
 static int reserve_regions(struct iommufd_device *idev, struct ioas *ioas)
 {
-	const struct iommu_driver *drv = idev->dev->iommu;
-	const struct iommu_resv_region *resv = drv->resv;
-	int rc = 0;
+	struct iommu_resv_region regions[DEVICE_RESV_MAX];
+	unsigned int nr;
+	int rc;
 
+	if (device_is_noiommu(idev))
+		return 0;
 	if (swi_fail_point())
 		return swi_fail(&idev->why, -EINVAL,
 				"injected failure to learn the reserved regions");
+	rc = device_get_resv(idev->dev, idev->driver, regions, &nr, &idev->why);
+	if (rc)
+		return rc;
 	iova_map_lock(ioas->map);
-	for (unsigned int i = 0; !rc && i < drv->nr_resv; i++, resv++) {
-		rc = iova_map_reserve(ioas->map, resv->first, resv->last, idev);
-		if (rc == -EADDRINUSE)
-			swi_fail(&idev->why, rc,
-				 "a mapping or allowed range lies in [%#llx, %#llx], which device "
-				 "%s has reserved",
-				 (ull)resv->first, (ull)resv->last, idev->dev->name);
-	}
+	for (unsigned int i = 0; !rc && i < nr; i++)
+		rc = reserve_one_locked(idev, ioas, &regions[i]);
 	if (rc)
 		iova_map_unreserve(ioas->map, idev);
 	iova_map_unlock(ioas->map);
+	for (unsigned int i = 0; !rc && i < nr; i++)
+		if (regions[i].type == IOMMU_RESV_SW_MSI)
+			idev->dgroup->sw_msi_start = regions[i].first;
 	return rc;
 }
 
@@ -212,6 +234,17 @@ static void add_member_locked(struct device_group *dg, struct attachment *at,
 	obj_hold(&member->idev->obj);
 }
 
+/* Of the device that brings its group to a HWPT. Virtual functions share the requests of their physical one. */
+static int check_requests(struct iommufd_device *idev, struct hwpt *hwpt)
+{
+	if (hwpt->fault && idev->dev->is_vf && idev->dev->pri)
+		return swi_fail(&idev->why, -EINVAL,
+				"HWPT %u takes page requests, and %s is a virtual function with "
+				"PRI",
+				hwpt->obj.id, idev->dev->name);
+	return 0;
+}
+
 /* The attachment of the group at the PASID, or a new one. Checks what both share (devices.md 1.5). */
 static int get_attachment_locked(struct iommufd_device *idev, uint32_t pasid, struct hwpt *hwpt,
 				 struct attachment **out, bool *fresh)
@@ -223,11 +256,27 @@ static int get_attachment_locked(struct iommufd_device *idev, uint32_t pasid, st
 	*fresh = !at;
 	if (at)
 		return 0;
-	rc = check_pasid_locked(idev, pasid, hwpt);
+	rc = check_requests(idev, hwpt);
+	if (!rc)
+		rc = check_pasid_locked(idev, pasid, hwpt);
 	if (rc)
 		return rc;
 	*out = new_attachment(hwpt, pasid);
 	return *out ? 0 : -ENOMEM;
+}
+
+/* What a device must be able to for a HWPT, whatever else is attached. */
+static int check_fit(struct iommufd_device *idev, struct hwpt *hwpt, struct swi_reason *why)
+{
+	if (hwpt->driver != idev->driver)
+		return swi_fail(why, -EINVAL, "HWPT %u was made for another IOMMU (%s)",
+				hwpt->obj.id, hwpt->driver->name);
+	if (hwpt_paging(hwpt)->paging.enforced && !idev->enforces)
+		return swi_fail(why, -EINVAL,
+				"DMA through HWPT %u snoops caches, which that of %s cannot be "
+				"made to do",
+				hwpt->obj.id, idev->dev->name);
+	return dirty_check_attach(idev->dev, hwpt, why);
 }
 
 static int check_attach_locked(struct iommufd_device *idev, uint32_t pasid, struct hwpt *hwpt)
@@ -241,10 +290,7 @@ static int check_attach_locked(struct iommufd_device *idev, uint32_t pasid, stru
 		return swi_fail(&idev->why, -EINVAL,
 				"the IOMMU group %u of device %s is attached to HWPT %u already",
 				idev->dgroup->group->id, idev->dev->name, at->hwpt->obj.id);
-	if (hwpt->driver != idev->dev->iommu)
-		return swi_fail(&idev->why, -EINVAL, "HWPT %u was made for another IOMMU (%s)",
-				hwpt->obj.id, hwpt->driver->name);
-	return dirty_check_attach(idev->dev, hwpt, &idev->why);
+	return check_fit(idev, hwpt, &idev->why);
 }
 
 /* Steps 1 to 6 of devices.md 1.5 but for letting DMA in. The attachment takes its references. */
@@ -265,6 +311,9 @@ static int attach_begin_locked(struct iommufd_device *idev, uint32_t pasid, stru
 	rc = pasid ? 0 : reserve_regions(idev, hwpt->ioas);
 	if (rc)
 		goto free;
+	rc = pasid ? 0 : sw_msi_install_locked(idev->dgroup, hwpt, &idev->why);
+	if (rc)
+		goto unreserve;
 	rc = get_attachment_locked(idev, pasid, hwpt, &at, &fresh);
 	if (rc)
 		goto unreserve;
@@ -333,7 +382,7 @@ static int attach_new_auto_locked(struct iommufd_device *idev, uint32_t pasid, s
 	struct hwpt *hwpt;
 	int rc;
 
-	rc = hwpt_create_locked(ioas, idev->dev->iommu, true, NULL, 0, &idev->why, &hwpt);
+	rc = hwpt_create_locked(ioas, idev, true, NULL, 0, &idev->why, &hwpt);
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&idev->dgroup->lock);
@@ -482,13 +531,13 @@ static int check_replace_locked(struct iommufd_device *idev, struct attachment *
 		return swi_fail(&idev->why, -EINVAL, "device %s is not attached", idev->dev->name);
 	if (at->hwpt == hwpt)
 		return 0;
-	if (hwpt->driver != idev->dev->iommu)
-		return swi_fail(&idev->why, -EINVAL, "HWPT %u was made for another IOMMU (%s)",
-				hwpt->obj.id, hwpt->driver->name);
+	rc = check_requests(idev, hwpt);
+	if (rc)
+		return rc;
 	list_for_each (pos, &at->members) {
 		struct attach_member *member = list_entry(pos, struct attach_member, entry);
 
-		rc = dirty_check_attach(member->idev->dev, hwpt, &idev->why);
+		rc = check_fit(member->idev, hwpt, &idev->why);
 		if (rc)
 			return rc;
 	}
@@ -521,7 +570,9 @@ static int move_group_locked(struct iommufd_device *idev, const struct move *mv)
 		rc = reserve_members_locked(idev, mv->at, mv->to->ioas);
 	if (rc)
 		return rc;
-	rc = check_pasid_locked(idev, pasid, mv->to);
+	rc = pasid ? 0 : sw_msi_install_locked(idev->dgroup, mv->to, &idev->why);
+	if (!rc)
+		rc = check_pasid_locked(idev, pasid, mv->to);
 	if (rc)
 		goto unreserve;
 	handle = swi_new(struct attach_handle);
@@ -593,7 +644,7 @@ static int replace_new_auto_locked(struct iommufd_device *idev, uint32_t pasid, 
 	struct hwpt *hwpt;
 	int rc;
 
-	rc = hwpt_create_locked(ioas, idev->dev->iommu, true, NULL, 0, &idev->why, &hwpt);
+	rc = hwpt_create_locked(ioas, idev, true, NULL, 0, &idev->why, &hwpt);
 	if (rc)
 		return rc;
 	rc = hwpt_populate_locked(hwpt, &idev->why);

@@ -70,6 +70,7 @@ int ioas_cmd_map_file(struct call *call);
 int ioas_cmd_copy(struct call *call);
 int ioas_cmd_unmap(struct call *call);
 int ioas_cmd_change_process(struct call *call);
+int noiommu_cmd_get_pa(struct call *call);
 int option_cmd(struct call *call);
 int device_cmd_hw_info(struct call *call);
 int hwpt_cmd_alloc(struct call *call);

@@ -32,11 +32,14 @@ int swiommu_open_with(const struct swiommu_options *options, struct iommufd_ctx 
 	if (mem_owners_create(&ctx->owners))
 		goto put_accounts;
 	pthread_mutex_init(&ctx->walk_lock, NULL);
+	pthread_mutex_init(&ctx->sw_msi.lock, NULL);
 	obj_table_init(&ctx->table);
 	if (options) {
 		ctx->hooks = options->hooks;
 		ctx->test_abi = options->test_abi;
 		ctx->regions = options->regions;
+		ctx->noiommu = options->noiommu;
+		ctx->unsafe_interrupts = options->unsafe_interrupts;
 	}
 	if (ctx->hooks.log)
 		ctx->log = (struct swi_log){log_to_hooks, ctx};
@@ -79,12 +82,18 @@ void iommufd_ctx_put(struct iommufd_ctx *ictx)
 			"%u objects are still claimed at the end of their context", left);
 	obj_table_fini(&ictx->table);
 	pthread_mutex_destroy(&ictx->walk_lock);
+	pthread_mutex_destroy(&ictx->sw_msi.lock);
 	if (ictx->own_regions)
 		swiommu_regions_destroy(ictx->regions);
 	mem_accounts_put(ictx->accounts);
 	phys_space_put(ictx->phys);
 	mem_owners_put(ictx->owners);
 	swi_free(ictx);
+}
+
+void swiommu_allow_unsafe_interrupts(struct iommufd_ctx *ctx, bool allow)
+{
+	ctx->unsafe_interrupts = allow;
 }
 
 int swiommu_accounts_create(struct mem_accounts **out)

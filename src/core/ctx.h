@@ -8,13 +8,17 @@
 
 #include "base/log.h"
 #include "core/object.h"
+#include "core/sw_msi.h"
 
 struct iommufd_ctx {
 	_Atomic unsigned int refs;
 	struct obj_table table;
 	_Atomic bool rlimit_process; /* RLIMIT_MODE 1: account to the process; else to the user */
 	struct obj *compat_ioas;     /* of the VFIO container ioctls; no reference; table's lock */
-	bool no_iommu;		     /* VFIO no-iommu mode, entered for good; table's lock */
+	bool noiommu;		     /* devices without an IOMMU can be bound; immutable */
+	_Atomic bool unsafe_interrupts;
+	struct sw_msi sw_msi;
+	bool no_iommu; /* VFIO no-iommu mode, entered for good; table's lock */
 	struct swiommu_test_abi
 		*test_abi;	       /* IOMMU_TEST_CMD is answered; NULL: it is not; immutable */
 	struct mem_accounts *accounts; /* counted; immutable */

@@ -20,6 +20,7 @@ int iommu_group_init(struct iommu_group *group, unsigned int id)
 	group->id = id;
 	group->owner = NULL;
 	group->owner_count = 0;
+	group->unsafe_interrupts = false;
 	return -pthread_mutex_init(&group->lock, NULL);
 }
 
@@ -71,7 +72,7 @@ static bool match_group(struct obj *obj, void *data)
 	struct iommufd_device *idev = device_of(obj);
 	struct find_group *find = data;
 
-	if (idev->dev->group != find->group)
+	if (idev->dgroup->group != find->group)
 		return false;
 	find->found = idev->dgroup;
 	return true;
@@ -87,7 +88,7 @@ static int dgroup_get_locked(struct iommufd_ctx *ctx, struct iommu_group *group,
 	struct find_group find = {.group = group};
 	struct device_group *dg;
 
-	if (obj_for_each(ctx, OBJ_DEVICE, match_group, &find)) {
+	if (group && obj_for_each(ctx, OBJ_DEVICE, match_group, &find)) {
 		find.found->refs++;
 		*out = find.found;
 		return 0;
@@ -98,6 +99,7 @@ static int dgroup_get_locked(struct iommufd_ctx *ctx, struct iommu_group *group,
 	dg->ctx = ctx;
 	dg->group = group;
 	dg->refs = 1;
+	dg->sw_msi_start = SW_MSI_NONE;
 	pthread_mutex_init(&dg->lock, NULL);
 	pthread_rwlock_init(&dg->handles, NULL);
 	pthread_cond_init(&dg->vdev_gone, NULL);
@@ -121,20 +123,33 @@ static void dgroup_put_locked(struct device_group *dg)
 
 /* ---- bind and unbind ----------------------------------------------------------------------------- */
 
+/* A device without an IOMMU is in no group that anybody else could have. */
+static void lock_group(struct iommu_group *group)
+{
+	if (group)
+		pthread_mutex_lock(&group->lock);
+}
+
+static void unlock_group(struct iommu_group *group)
+{
+	if (group)
+		pthread_mutex_unlock(&group->lock);
+}
+
 /* All that has to do with the host's device, which may go after this. */
 static void let_go(struct iommufd_device *idev)
 {
-	struct iommu_group *group = idev->dev->group;
+	struct iommu_group *group = idev->dgroup->group;
 
 	if (idev->dev->engine == idev->iopf)
 		idev->dev->engine = NULL;
 	iopf_param_destroy(idev->iopf);
 	dma_routes_free(idev);
-	pthread_mutex_lock(&group->lock);
+	lock_group(group);
 	dgroup_put_locked(idev->dgroup);
-	if (!--group->owner_count)
+	if (group && !--group->owner_count)
 		group->owner = NULL;
-	pthread_mutex_unlock(&group->lock);
+	unlock_group(group);
 	idev->dev = NULL;
 }
 
@@ -154,10 +169,55 @@ static const struct obj_ops device_ops = {
 	.destroy = device_destroy,
 };
 
+static int refuse(struct iommufd_ctx *ictx, const struct device *dev, int rc, const char *why)
+{
+	swi_log(&ictx->log, SWI_LOG_WARN, "device %s cannot be bound: %s", dev->name, why);
+	return rc;
+}
+
+/* Steps 2 to 5 of devices.md 1.2. */
+static int check_device(struct iommufd_ctx *ictx, const struct device *dev)
+{
+	if (!dev->iommu)
+		return ictx->noiommu ? 0 : refuse(ictx, dev, -EINVAL, "it has no IOMMU");
+	if (dev->incoherent)
+		return refuse(ictx, dev, -EINVAL, "its DMA is not coherent with caches");
+	if (!dev->group)
+		return refuse(ictx, dev, -ENODEV, "it is in no IOMMU group");
+	if (!dev->group->unsafe_interrupts)
+		return 0;
+	if (!ictx->unsafe_interrupts)
+		return refuse(ictx, dev, -EPERM,
+			      "interrupts of its group are not isolated from others");
+	swi_log(&ictx->log, SWI_LOG_WARN,
+		"device %s is bound though interrupts of its group are not isolated", dev->name);
+	return 0;
+}
+
+/* Step 6, for the device at hand. Group locked. */
+static int check_owner_locked(struct iommufd_ctx *ictx, struct device *dev)
+{
+	struct iommu_resv_region regions[DEVICE_RESV_MAX];
+	unsigned int nr;
+	int rc;
+
+	if (dev->group->owner)
+		return dev->group->owner == ictx ? 0
+						 : refuse(ictx, dev, -EPERM,
+							  "its group is owned by somebody else");
+	rc = device_get_resv(dev, dev->iommu, regions, &nr, NULL);
+	/* What is wrong with the regions is told when it is attached. */
+	for (unsigned int i = 0; !rc && i < nr; i++)
+		if (regions[i].type == IOMMU_RESV_DIRECT)
+			return refuse(ictx, dev, -EINVAL,
+				      "its firmware wants memory mapped at all times");
+	return 0;
+}
+
 struct iommufd_device *device_bind(struct iommufd_ctx *ictx, struct device *dev, bool hold_ctx,
 				   uint32_t *id)
 {
-	struct iommu_group *group = dev->group;
+	struct iommu_group *group = dev->iommu ? dev->group : NULL;
 	struct iommufd_device *idev;
 	struct obj *obj;
 	int rc;
@@ -165,26 +225,28 @@ struct iommufd_device *device_bind(struct iommufd_ctx *ictx, struct device *dev,
 	rc = obj_alloc(ictx, &device_ops, &obj);
 	if (rc)
 		return ERR_PTR(rc);
-	rc = !dev->iommu ? -EINVAL : !group ? -ENODEV : 0;
+	rc = check_device(ictx, dev);
 	if (rc)
 		goto abort;
 	idev = device_of(obj);
 	idev->ctx = ictx;
 	idev->dev = dev;
+	idev->driver = dev->iommu ? dev->iommu : &noiommu_driver;
+	idev->enforces = idev->driver->enforces_coherency && !dev->no_enforce;
 
 	rc = iopf_param_create(idev, &idev->iopf);
 	if (rc)
 		goto abort;
-	pthread_mutex_lock(&group->lock);
-	if (group->owner && group->owner != ictx) {
-		rc = -EPERM;
-		goto unlock;
-	}
-	rc = dgroup_get_locked(ictx, group, &idev->dgroup);
+	lock_group(group);
+	rc = group ? check_owner_locked(ictx, dev) : 0;
+	if (!rc)
+		rc = dgroup_get_locked(ictx, group, &idev->dgroup);
 	if (rc)
 		goto unlock;
-	group->owner = ictx;
-	group->owner_count++;
+	if (group) {
+		group->owner = ictx;
+		group->owner_count++;
+	}
 	idev->holds_ctx = hold_ctx;
 	if (hold_ctx)
 		iommufd_ctx_get(ictx);
@@ -194,11 +256,11 @@ struct iommufd_device *device_bind(struct iommufd_ctx *ictx, struct device *dev,
 	*id = obj->id;
 	/* Published under the group's lock: the next member to bind finds the record through it. */
 	obj_publish(obj);
-	pthread_mutex_unlock(&group->lock);
+	unlock_group(group);
 	return idev;
 
 unlock:
-	pthread_mutex_unlock(&group->lock);
+	unlock_group(group);
 	iopf_param_destroy(idev->iopf);
 abort:
 	obj_abort(obj, false);

@@ -17,11 +17,14 @@
 /* One per (context, group) with bound members: they share one translation. */
 struct device_group {
 	struct iommufd_ctx *ctx;
-	struct iommu_group *group;
-	unsigned int refs; /* bound members; the group->lock */
+	struct iommu_group *group; /* NULL: of a device without an IOMMU, for itself */
+	unsigned int refs;	   /* bound members; the group->lock */
 	pthread_mutex_t lock;
 	struct list attachments;  /* struct attachment.entry; see attach.h */
 	pthread_rwlock_t handles; /* shared by who reports a fault; inside `lock` */
+	/* Software MSI, see sw_msi.h; `lock`. */
+	uint64_t sw_msi_start;	  /* of the window; SW_MSI_NONE: there is none */
+	uint64_t sw_msi_required; /* a bit per doorbell that its devices use */
 	pthread_cond_t vdev_gone; /* some device's vdev is ready or gone; with `lock` */
 	pthread_mutex_t listen;	  /* outside of `lock`; held while listeners are told */
 	struct list listeners;	  /* struct dma_listener.group_entry; `listen` */
@@ -31,6 +34,8 @@ struct iommufd_device {
 	struct obj obj;
 	struct iommufd_ctx *ctx; /* counted if holds_ctx */
 	bool holds_ctx;
+	const struct iommu_driver *driver; /* of its IOMMU; noiommu_driver: it has none */
+	bool enforces;		     /* its IOMMU can make its DMA snoop caches; immutable */
 	struct device *dev;	     /* NULL after an unbind that found it in use */
 	struct device_group *dgroup; /* counted */
 	struct iopf_param *iopf;     /* owned; its page requests */
@@ -62,6 +67,22 @@ struct iommufd_device *device_bind(struct iommufd_ctx *ictx, struct device *dev,
  * to stay in use until the context ends. -ETIMEDOUT: a call still uses the struct device, which must stay.
  */
 int device_unbind(struct iommufd_device *idev);
+
+/* What a device without an IOMMU is bound with; see noiommu.c. */
+extern const struct iommu_driver noiommu_driver;
+
+static inline bool device_is_noiommu(const struct iommufd_device *idev)
+{
+	return idev->driver == &noiommu_driver;
+}
+
+/*
+ * The regions that the device has reserved, all kinds; *nr becomes their number. `regions`: room for DEVICE_RESV_MAX. The
+ * errors of the driver; -EINVAL: more than one window for software MSI, or one beside a window of hardware.
+ */
+#define DEVICE_RESV_MAX (2 * IOMMU_RESV_MAX)
+int device_get_resv(struct device *dev, const struct iommu_driver *driver,
+		    struct iommu_resv_region *regions, unsigned int *nr, struct swi_reason *why);
 
 /* End of the context: detaches what is bound by objects of the context itself, so that these can be destroyed. */
 void device_detach_all(struct iommufd_ctx *ctx);

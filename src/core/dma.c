@@ -72,7 +72,9 @@ static int step(struct swiommu_dma *dma, iova_t iova, void *buf, size_t *len, un
 	}
 	if (dir == SWI_WRITE && atomic_load(&hwpt->tracking))
 		translate_mark_dirty(&dma->translator, hwpt, iova, *len);
-	rc = dma_move(&place, buf, *len, dir);
+	rc = SWI_LIKELY(place.host || place.backing)
+		     ? dma_move(&place, buf, *len, dir)
+		     : dma_doorbell(dma, place.offset, buf, *len, dir);
 	if (rc)
 		rc = -EFAULT;
 out:
@@ -94,7 +96,8 @@ static int move(struct swiommu_dma *dma, iova_t iova, char *buf, size_t len, uns
 		return dma_report(dma, iova, len, dir, -EOVERFLOW);
 	while (len) {
 		n = len;
-		rc = step(dma, iova, buf, &n, dir);
+		rc = SWI_LIKELY(!dma->physical) ? step(dma, iova, buf, &n, dir)
+						: noiommu_step(dma, iova, buf, &n, dir);
 		if (SWI_UNLIKELY(rc)) {
 			rc = dma_recover(dma, iova, len, dir, rc);
 			if (rc)

@@ -52,6 +52,7 @@ struct swiommu_dma {
 	struct dma_route *route;   /* exists as long as the handle */
 	struct iommufd_device *idev;
 	unsigned int flags; /* SWIOMMU_DMA_... */
+	bool physical;	    /* the device has no IOMMU: see noiommu.c */
 	struct list entry;  /* in route->dmas; idev->dma_lock */
 	_Atomic bool cancelled;
 	struct dma_nest nest;
@@ -89,6 +90,12 @@ int dma_translate_nested(struct swiommu_dma *dma, struct hwpt *nested, iova_t *i
 int dma_recover(struct swiommu_dma *dma, iova_t iova, size_t len, unsigned int dir, int error);
 /* Tells the host. Returns `error`. */
 int dma_report(struct swiommu_dma *dma, iova_t iova, size_t len, unsigned int dir, int error);
+
+/* A write, or a read, at the physical address of a doorbell. Inside a read section. -EFAULT: there is none. */
+int dma_doorbell(struct swiommu_dma *dma, uint64_t addr, const void *buf, size_t len,
+		 unsigned int dir);
+/* As a step of dma.c, for a device whose addresses are physical. */
+int noiommu_step(struct swiommu_dma *dma, uint64_t addr, void *buf, size_t *len, unsigned int dir);
 
 /* Frees the routes of a device that is going; it has no handles any more. */
 void dma_routes_free(struct iommufd_device *idev);

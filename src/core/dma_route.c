@@ -109,6 +109,7 @@ int swiommu_dma_open_pasid(struct iommufd_device *idev, uint32_t pasid, unsigned
 		return -ENOMEM;
 	dma->idev = idev;
 	dma->flags = flags;
+	dma->physical = device_is_noiommu(idev);
 	rc = iova_reader_init(&dma->reader);
 	if (rc)
 		goto free;

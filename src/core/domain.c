@@ -188,6 +188,22 @@ int domain_map_area(struct domain *dom, struct ioas *ioas, const struct iova_are
 			(unsigned long long)area->iova, (unsigned long long)area->last);
 }
 
+int domain_map_page(struct domain *dom, struct ioas *ioas, iova_t iova, phys_t pa,
+		    struct swi_reason *why)
+{
+	struct pgtable_gather gather;
+	int rc;
+
+	pgtable_gather_init(&gather);
+	rc = pgtable_map_limited(dom->table, iova, pa, SWI_PAGE_SIZE, SWI_PAGE_SIZE,
+				 SWI_READ | SWI_WRITE | PGTABLE_MMIO, &gather);
+	free_replaced(dom, ioas, &gather);
+	if (!rc)
+		return 0;
+	return swi_fail(why, rc, "the page table does not take a page at %#llx",
+			(unsigned long long)iova);
+}
+
 /* Takes an area back out of the tables of the domains before `end`. */
 static void undo_map(struct ioas *ioas, const struct iova_area *area, struct list *end)
 {

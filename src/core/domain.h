@@ -57,6 +57,12 @@ void domain_fini(struct domain *dom);
  */
 int domain_map_area(struct domain *dom, struct ioas *ioas, const struct iova_area *area,
 		    struct swi_reason *why);
+/*
+ * Maps a page of the host that is no memory, for reading and writing, until the table goes. Nothing else is mapped there, ever:
+ * the IOVA is reserved. Same errors; no lock of the IOAS needed but those that keep the table.
+ */
+int domain_map_page(struct domain *dom, struct ioas *ioas, iova_t iova, phys_t pa,
+		    struct swi_reason *why);
 /* Into the tables of all domains. Same errors; then nothing of it is mapped, and readers have forgotten it. */
 int domains_map_area(struct ioas *ioas, const struct iova_area *area, struct swi_reason *why);
 /* Takes an area out of a table. It must be told to readers (iova_map_retract() or _flush()) next. Map locked. */

@@ -49,6 +49,8 @@ void fault_respond(struct fault_group *group, enum iommu_page_response_code code
 
 /* What a bound device knows of its page requests (struct device.engine). */
 struct iopf_param;
+/* The device that a driver's bound one is here; NULL: it is not bound. */
+struct iommufd_device *device_of_bound(struct device *dev);
 /* -ENOMEM */
 int iopf_param_create(struct iommufd_device *idev, struct iopf_param **out);
 /* NULL is allowed. Nobody reports any more. */

@@ -6,6 +6,7 @@
 #include <linux/iommufd.h>
 
 #include "core/ctx.h"
+#include "core/device.h"
 #include "core/dirty.h"
 #include "core/fault.h"
 #include "mem/phys.h"
@@ -67,10 +68,27 @@ struct iommu_table_format hwpt_default_format(const struct iommu_driver *driver)
 	};
 }
 
-int hwpt_create_locked(struct ioas *ioas, const struct iommu_driver *driver, bool is_auto,
+/* A table for a device whose DMA can be made to snoop caches has that done, before it holds anything. */
+static int enforce_coherency(struct hwpt *hwpt, struct iommufd_device *idev, struct swi_reason *why)
+{
+	const struct iommu_domain_ops *ops = hwpt->paging.ops;
+
+	if (!idev->enforces)
+		return 0;
+	if (ops && ops->enforce_cache_coherency && !ops->enforce_cache_coherency(&hwpt->paging))
+		return swi_fail(why, -EINVAL,
+				"the driver (%s) says that it can enforce cache coherency, and does "
+				"not",
+				idev->driver->name);
+	hwpt->paging.enforced = true;
+	return 0;
+}
+
+int hwpt_create_locked(struct ioas *ioas, struct iommufd_device *idev, bool is_auto,
 		       const struct iommu_table_format *format, uint32_t flags,
 		       struct swi_reason *why, struct hwpt **out)
 {
+	const struct iommu_driver *driver = idev->driver;
 	struct hwpt *hwpt;
 	struct obj *obj;
 	int rc;
@@ -80,9 +98,16 @@ int hwpt_create_locked(struct ioas *ioas, const struct iommu_driver *driver, boo
 		return rc;
 	hwpt = hwpt_of(obj);
 	hwpt->table = format ? *format : hwpt_default_format(driver);
+	hwpt->table.coherent = idev->enforces;
+	hwpt->paging.ops = driver->domain_ops;
+	hwpt->paging.type = IOMMU_DOMAIN_PAGING;
+	hwpt->paging.flags = flags & ~IOMMU_HWPT_FAULT_ID_VALID;
 	hwpt->tracks_dirty = flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING;
 	rc = domain_init(&hwpt->tables, &hwpt->table, hwpt->tracks_dirty, why);
+	if (!rc)
+		rc = enforce_coherency(hwpt, idev, why);
 	if (rc) {
+		domain_fini(&hwpt->tables);
 		obj_abort(obj, false);
 		return rc;
 	}
@@ -92,9 +117,6 @@ int hwpt_create_locked(struct ioas *ioas, const struct iommu_driver *driver, boo
 	hwpt->is_auto = is_auto;
 	hwpt->nest_parent = flags & IOMMU_HWPT_ALLOC_NEST_PARENT;
 	hwpt->pasid_compat = flags & IOMMU_HWPT_ALLOC_PASID;
-	hwpt->paging.type = IOMMU_DOMAIN_PAGING;
-	hwpt->paging.ops = driver->domain_ops;
-	hwpt->paging.flags = flags & ~IOMMU_HWPT_FAULT_ID_VALID;
 	hwpt->domain = &hwpt->paging;
 	hwpt->base = hwpt;
 	obj_hold(&ioas->obj);

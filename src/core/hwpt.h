@@ -20,6 +20,7 @@ struct hwpt {
 	const struct iommu_driver *driver;
 	struct iommu_table_format table; /* sizes and reach of the page table; immutable */
 	struct domain tables;		 /* the page table itself */
+	uint64_t sw_msi;		 /* doorbells that are in it; see sw_msi.h */
 	uint64_t serial;		 /* of the context's page tables; immutable */
 	bool is_auto;			 /* goes away with the last attachment; immutable */
 	bool nest_parent;		 /* nested HWPTs and vIOMMUs may build on it; immutable */
@@ -53,11 +54,12 @@ static inline struct hwpt *hwpt_paging(const struct hwpt *hwpt)
 
 /* What page tables a driver makes when no data says otherwise. */
 struct iommu_table_format hwpt_default_format(const struct iommu_driver *driver);
+struct iommufd_device;
 /*
- * An unpublished HWPT with an empty page table, not populated yet. format: NULL for the default. flags:
+ * An unpublished HWPT with an empty page table for a device, not populated yet. format: NULL for the default. flags:
  * IOMMU_HWPT_ALLOC_... ioas->mutex held. -ENOMEM, -EBUSY, -EINVAL (no such table).
  */
-int hwpt_create_locked(struct ioas *ioas, const struct iommu_driver *driver, bool is_auto,
+int hwpt_create_locked(struct ioas *ioas, struct iommufd_device *idev, bool is_auto,
 		       const struct iommu_table_format *format, uint32_t flags,
 		       struct swi_reason *why, struct hwpt **out);
 /* Adds the domain to the IOAS: see ioas_add_domain(). ioas->mutex held. */

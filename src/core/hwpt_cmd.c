@@ -23,7 +23,7 @@ static int table_format_of(struct call *call, struct iommufd_device *idev,
 			   struct iommu_table_format *format)
 {
 	const struct iommu_hwpt_alloc *cmd = (void *)call->cmd.bytes;
-	const struct iommu_driver *drv = idev->dev->iommu;
+	const struct iommu_driver *drv = idev->driver;
 	const struct iommu_user_data data = {cmd->data_type, cmd->data_uptr, cmd->data_len, call};
 	int rc = -EOPNOTSUPP;
 
@@ -49,22 +49,23 @@ static int alloc_paging(struct call *call, struct iommufd_device *idev, struct i
 	if (cmd->flags & ~HWPT_FLAGS)
 		return swi_fail(call->why, -EOPNOTSUPP, "flags %#x: only %#x are defined",
 				cmd->flags, HWPT_FLAGS);
-	if ((cmd->flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING) && !idev->dev->dirty_tracking)
+	if ((cmd->flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING) &&
+	    (!idev->dev->dirty_tracking || device_is_noiommu(idev)))
 		return swi_fail(call->why, -EOPNOTSUPP, "the IOMMU of %s cannot track dirty pages",
 				idev->dev->name);
 	if ((cmd->flags & IOMMU_HWPT_ALLOC_NEST_PARENT) && (cmd->flags & IOMMU_HWPT_FAULT_ID_VALID))
 		return swi_fail(call->why, -EOPNOTSUPP,
 				"NEST_PARENT does not go with FAULT_ID_VALID");
-	if (cmd->flags & ~(idev->dev->iommu->hwpt_flags | IOMMU_HWPT_ALLOC_DIRTY_TRACKING |
+	if (cmd->flags & ~(idev->driver->hwpt_flags | IOMMU_HWPT_ALLOC_DIRTY_TRACKING |
 			   IOMMU_HWPT_FAULT_ID_VALID))
 		return swi_fail(call->why, -EOPNOTSUPP,
 				"the IOMMU of %s (%s) offers flags %#x only", idev->dev->name,
-				idev->dev->iommu->name, idev->dev->iommu->hwpt_flags);
+				idev->driver->name, idev->driver->hwpt_flags);
 	rc = table_format_of(call, idev, &format);
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&ioas->mutex);
-	rc = hwpt_create_locked(ioas, idev->dev->iommu, false, &format, cmd->flags, call->why,
+	rc = hwpt_create_locked(ioas, idev, false, &format, cmd->flags, call->why,
 				&hwpt);
 	if (rc)
 		goto unlock;
@@ -196,7 +197,11 @@ int device_cmd_hw_info(struct call *call)
 	rc = obj_get(call->ctx, cmd->dev_id, OBJ_DEVICE, "dev_id", call->why, &obj);
 	if (rc)
 		return rc;
-	rc = hw_info(call, device_of(obj));
+	if (device_is_noiommu(device_of(obj)))
+		rc = swi_fail(call->why, -EOPNOTSUPP, "%s has no IOMMU",
+			      device_of(obj)->dev->name);
+	else
+		rc = hw_info(call, device_of(obj));
 	obj_put(obj);
 	return rc;
 }

@@ -35,12 +35,6 @@ static int destroy_cmd(struct call *call)
 	return obj_destroy_id(call->ctx, cmd->id, call->why);
 }
 
-static int noiommu_get_pa_cmd(struct call *call)
-{
-	return swi_fail(call->why, -EOPNOTSUPP,
-			"swiommu has no physical addresses to give: no-iommu mode is not offered");
-}
-
 #define end_of(type, member) (offsetof(type, member) + sizeof(((type *)0)->member))
 #define ENTRY(ioctl, type, last_member, fn) \
 	[(ioctl)-IOCTL_FIRST] = {end_of(type, last_member), sizeof(type), #ioctl, fn}
@@ -71,7 +65,7 @@ static const struct ioctl_entry ioctls[IOCTL_LAST - IOCTL_FIRST + 1] = {
 	ENTRY(IOMMU_VEVENTQ_ALLOC, struct iommu_veventq_alloc, out_veventq_fd, veventq_cmd_alloc),
 	ENTRY(IOMMU_HW_QUEUE_ALLOC, struct iommu_hw_queue_alloc, length, hw_queue_cmd_alloc),
 	ENTRY(IOMMU_IOAS_CHANGE_PROCESS, struct iommu_ioas_change_process, __reserved, ioas_cmd_change_process),
-	ENTRY(IOMMU_IOAS_NOIOMMU_GET_PA, struct iommu_ioas_noiommu_get_pa, out_phys, noiommu_get_pa_cmd),
+	ENTRY(IOMMU_IOAS_NOIOMMU_GET_PA, struct iommu_ioas_noiommu_get_pa, out_phys, noiommu_cmd_get_pa),
 };
 /* clang-format on */
 

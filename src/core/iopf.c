@@ -46,6 +46,13 @@ struct iopf_wait {
 	enum iommu_page_response_code code;
 };
 
+struct iommufd_device *device_of_bound(struct device *dev)
+{
+	struct iopf_param *param = dev->engine;
+
+	return param ? param->idev : NULL;
+}
+
 int iopf_param_create(struct iommufd_device *idev, struct iopf_param **out)
 {
 	struct iopf_param *param = swi_new(struct iopf_param);
@@ -90,8 +97,8 @@ static void tell_driver_locked(struct iopf_param *param, const struct iopf_fault
 	struct iommu_page_response resp = {
 		.pasid = last->prm.pasid, .grpid = last->prm.grpid, .code = code};
 
-	if (dev->iommu->page_response)
-		dev->iommu->page_response(dev, last, &resp);
+	if (param->idev->driver->page_response)
+		param->idev->driver->page_response(dev, last, &resp);
 }
 
 static void refuse(struct iopf_param *param, const struct iopf_fault *last,
@@ -127,7 +134,7 @@ int iopf_queue_add_device(struct device *dev)
 	struct iopf_param *param = dev->engine;
 	int rc = 0;
 
-	if (!dev->iommu->page_response || !param)
+	if (!param || !param->idev->driver->page_response)
 		return -ENODEV;
 	pthread_mutex_lock(&param->lock);
 	if (param->enabled)
@@ -165,7 +172,7 @@ static struct attachment *find_taker(struct iommufd_device *idev, const struct i
 	struct attachment *at;
 
 	at = attachment_find(idev->dgroup, has_pasid ? evt->prm.pasid : 0);
-	if (!at && has_pasid && idev->dev->iommu->user_pasid_table) {
+	if (!at && has_pasid && idev->driver->user_pasid_table) {
 		at = attachment_find(idev->dgroup, 0);
 		if (at && at->hwpt->domain->type != IOMMU_DOMAIN_NESTED)
 			at = NULL;

@@ -103,7 +103,7 @@ static int create(struct call *call, struct hwpt *paging, struct hwpt **out)
 int nested_alloc_on_hwpt(struct call *call, struct iommufd_device *idev, struct hwpt *parent)
 {
 	const struct iommu_hwpt_alloc *cmd = (void *)call->cmd.bytes;
-	const struct iommu_driver *drv = idev->dev->iommu;
+	const struct iommu_driver *drv = idev->driver;
 	struct iommu_user_data data = user_data(call);
 	struct hwpt *hwpt;
 	int rc;
@@ -133,7 +133,7 @@ int nested_alloc_on_viommu(struct call *call, struct iommufd_device *idev, struc
 	struct hwpt *hwpt;
 	int rc;
 
-	if (viommu->driver != idev->dev->iommu)
+	if (viommu->driver != idev->driver)
 		return swi_fail(call->why, -EINVAL,
 				"device %s is behind another IOMMU than vIOMMU %u", idev->dev->name,
 				viommu->obj.id);

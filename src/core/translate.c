@@ -54,7 +54,7 @@ bool translate_miss(struct iova_reader *reader, struct translator *tr, const str
 	tr->span = run.length - 1;
 	tr->prot = run.prot;
 	tr->host = NULL;
-	tr->offset = 0;
+	tr->offset = run.pa;
 	tr->backing = phys_find(hwpt->obj.ctx->phys, run.pa);
 	if (tr->backing) {
 		tr->offset = backing_offset_of(tr->backing, run.pa);

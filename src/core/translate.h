@@ -22,7 +22,7 @@ struct translator {
 	uint64_t span;
 	char *host;		 /* of `first`, NULL: not in this process */
 	unsigned prot;		 /* SWI_READ | SWI_WRITE */
-	uint64_t offset;	 /* of `first` in the backing */
+	uint64_t offset;	 /* of `first` in the backing; without one its physical address */
 	struct backing *backing; /* NULL: a physical address without memory */
 	uint64_t ahead;		 /* how far to look while one miss follows the other in order */
 	struct pgtable_marker marker;

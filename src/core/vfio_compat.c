@@ -134,7 +134,7 @@ bool ioas_is_coherent(struct ioas *ioas)
 
 	pthread_mutex_lock(&ioas->mutex);
 	list_for_each (pos, &ioas->hwpts)
-		coherent &= list_entry(pos, struct hwpt, entry)->driver->enforces_coherency;
+		coherent &= list_entry(pos, struct hwpt, entry)->paging.enforced;
 	pthread_mutex_unlock(&ioas->mutex);
 	return coherent;
 }

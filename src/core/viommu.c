@@ -38,7 +38,7 @@ static int create(struct call *call, struct iommufd_device *idev, struct hwpt *p
 	if (rc)
 		return rc;
 	viommu = viommu_of(obj);
-	viommu->driver = idev->dev->iommu;
+	viommu->driver = idev->driver;
 	viommu->parent = parent;
 	obj_hold(&parent->obj);
 	pthread_mutex_init(&viommu->vdevs_lock, NULL);
@@ -76,7 +76,7 @@ static int init(struct call *call)
 static int alloc_for(struct call *call, struct iommufd_device *idev)
 {
 	const struct iommu_viommu_alloc *cmd = (void *)call->cmd.bytes;
-	const struct iommu_driver *drv = idev->dev->iommu;
+	const struct iommu_driver *drv = idev->driver;
 	struct hwpt *parent;
 	struct obj *obj;
 	size_t size = 0;

@@ -85,7 +85,7 @@ static struct iommu_domain generic_blocked = {
 /* ---- the driver ----------------------------------------------------------------------------------- */
 
 static const struct iommu_resv_region msi_window[] = {
-	{0xfee00000, 0xfeefffff},
+	{0xfee00000, 0xfeefffff, IOMMU_RESV_MSI},
 };
 
 const struct iommu_driver iommu_generic_driver = {

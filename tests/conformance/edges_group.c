@@ -11,7 +11,7 @@ static const struct iommu_driver plain_driver = {
 	.name = "plain", .pgsize_bitmap = PAGE, .aperture_last = UINT64_MAX};
 
 #define RESV 0x100000ull
-static const struct iommu_resv_region resv = {RESV, RESV + PAGE - 1};
+static const struct iommu_resv_region resv = {RESV, RESV + PAGE - 1, IOMMU_RESV_RESERVED};
 static const struct iommu_driver resv_driver = {
 	.name = "reserving",
 	.pgsize_bitmap = PAGE,

@@ -4,7 +4,7 @@
 
 #define BASE 0x1000000ull
 
-static const struct iommu_resv_region window[] = {{0x8000000, 0x8ffffff}};
+static const struct iommu_resv_region window[] = {{0x8000000, 0x8ffffff, IOMMU_RESV_MSI}};
 static const struct iommu_driver narrow = {.name = "narrow",
 					   .pgsize_bitmap = 2048 | PAGE,
 					   .aperture_first = BASE,

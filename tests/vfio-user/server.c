@@ -442,7 +442,7 @@ static bool faulty_answer(struct server *s, enum fault fault, struct header *h, 
 	case FAULT_SILENT:
 		return true;
 	case FAULT_LATE:
-		usleep(600000);
+		usleep(1000000);
 		return false;
 	case FAULT_HANG_UP:
 		hang_up(s);

@@ -44,7 +44,7 @@ enum fault {
 	FAULT_NONE,
 	/* The connection cannot survive these. */
 	FAULT_SILENT,	   /* no answer */
-	FAULT_LATE,	   /* an answer after 0.6 s */
+	FAULT_LATE,	   /* an answer after a second */
 	FAULT_HANG_UP,	   /* closes instead of answering */
 	FAULT_HALF_HEADER, /* dies in the middle of the header */
 	FAULT_HALF_BODY,   /* dies in the middle of the rest */

@@ -13,6 +13,7 @@ struct urig {
 	struct server_options opt;
 	char path[64];
 	char options[160];
+	bool lost;	/* the server may still hold mappings, as it was given up */
 	int fds_before; /* descriptors of this process before anything was made */
 };
 

@@ -140,6 +140,7 @@ void vu_conn_set_reading(struct vu_conn *c, bool reading)
 {
 	pthread_mutex_lock(&c->call);
 	c->reading = reading;
+	c->reader = pthread_self();
 	pthread_mutex_unlock(&c->call);
 }
 
@@ -318,19 +319,20 @@ static int fail_receive(struct vu_conn *c, int rc, const char *what)
 }
 
 /* One message, its header first. What it begins must come to its end. */
-static int receive_message(struct vu_conn *c, int sock, struct incoming *in, int64_t deadline)
+static int receive_message(struct vu_conn *c, int sock, struct incoming *in)
 {
+	int64_t deadline = now_ms() + c->timeout_ms;
 	int rc;
 
 	in->nr_fds = 0;
 	in->flood = false;
 	rc = receive_bytes(sock, &in->h, sizeof(in->h), in, deadline);
 	if (rc)
-		return fail_receive(c, rc, "answer");
+		return fail_receive(c, rc, "end of a header");
 	if (in->h.size < sizeof(in->h) || in->h.size > VU_MAX_MESSAGE)
 		return vu_conn_fail(c, "a message of %u bytes", in->h.size);
 	in->len = in->h.size - sizeof(in->h);
-	rc = receive_bytes(sock, c->rx, in->len, in, now_ms() + c->timeout_ms);
+	rc = receive_bytes(sock, c->rx, in->len, in, deadline);
 	if (rc)
 		return fail_receive(c, rc, "rest of a message");
 	if (in->flood)
@@ -429,20 +431,15 @@ static int act_on(struct vu_conn *c, int sock, struct incoming *in)
 	return vu_conn_is(c, VU_LOST) ? -EIO : 0;
 }
 
-static int receive_until(struct vu_conn *c, int sock, int64_t deadline)
+int vu_conn_receive(struct vu_conn *c, int sock)
 {
 	struct incoming in;
-	int rc = receive_message(c, sock, &in, deadline);
+	int rc = receive_message(c, sock, &in);
 
 	if (!rc)
 		rc = act_on(c, sock, &in);
 	drop_fds(&in);
 	return rc;
-}
-
-int vu_conn_receive(struct vu_conn *c, int sock)
-{
-	return receive_until(c, sock, now_ms() + c->timeout_ms);
 }
 
 /* ---- calls ----------------------------------------------------------------------------------- */
@@ -454,7 +451,7 @@ static bool may_call(struct vu_conn *c, bool *pump)
 
 	pthread_mutex_lock(&c->lock);
 	ok = vu_conn_is(c, VU_LIVE);
-	*pump = !c->reading;
+	*pump = !c->reading || pthread_equal(c->reader, pthread_self());
 	if (vu_conn_is(c, VU_SETUP)) {
 		ok = pthread_equal(c->setup_thread, pthread_self());
 		*pump = true;
@@ -494,15 +491,27 @@ static bool is_done(struct vu_conn *c)
 	return done;
 }
 
-/* Until the reply is there, by reading ourselves. The server may send its own commands as fast as it likes. */
+/*
+ * Until the reply is there, by reading ourselves. The server may have to do some DMA before it answers, and may send its
+ * own commands as fast as it likes.
+ */
 static int pump(struct vu_conn *c, int64_t deadline)
 {
 	int rc = 0;
 
 	while (!rc && !is_done(c)) {
-		rc = receive_until(c, c->sock, deadline);
-		if (!rc && !is_done(c) && now_ms() > deadline)
+		struct pollfd p[] = {{.fd = c->sock, .events = POLLIN},
+				     {.fd = c->twin, .events = POLLIN}};
+		int64_t left = deadline - now_ms();
+
+		if (left <= 0)
 			rc = vu_conn_fail(c, "no answer within %u ms", c->timeout_ms);
+		else if (poll(p, ARRAY_SIZE(p), (int)SWI_MIN(left, 60000)) <= 0)
+			continue;
+		if (!rc && p[1].revents)
+			rc = vu_conn_receive(c, c->twin);
+		if (!rc && p[0].revents)
+			rc = vu_conn_receive(c, c->sock);
 	}
 	return rc;
 }

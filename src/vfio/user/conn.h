@@ -62,7 +62,8 @@ struct vu_conn {
 	/* Changed with all three held. The server's commands come on twin, or, if that is -1, on sock. */
 	int sock, twin;
 	_Atomic int state; /* enum vu_state; written with lock held */
-	bool reading;	   /* a thread receives; call */
+	bool reading;	   /* the thread `reader` receives; call */
+	pthread_t reader;
 	pthread_t setup_thread;
 	uint16_t next_id; /* call */
 
@@ -97,7 +98,7 @@ static inline bool vu_conn_is(struct vu_conn *c, enum vu_state state)
 }
 /* While VU_SETUP: the server has given a socket for its own commands, owned from now on. */
 void vu_conn_set_twin(struct vu_conn *c, int twin);
-/* Whether a reading thread takes care of what arrives. */
+/* This thread takes care of what arrives from now on, or nobody does. Its own calls pump. */
 void vu_conn_set_reading(struct vu_conn *c, bool reading);
 
 /* A command. Fields that are 0 are absent. */

@@ -161,6 +161,8 @@ static void *link_thread(void *arg)
 	struct vu_device *u = arg;
 	bool more = true;
 
+	vu_conn_set_reading(&u->conn, true);
+	sem_post(&u->started);
 	while (more)
 		more = vu_conn_is(&u->conn, VU_LOST) ? lost_steps(u) : live_step(u);
 	return NULL;
@@ -172,11 +174,14 @@ int vu_link_start(struct vu_device *u)
 
 	drain(u->wake);
 	drain(u->relay);
-	vu_conn_set_reading(&u->conn, true);
+	sem_init(&u->started, 0, 0);
 	rc = vfio_thread_start(&u->thread, link_thread, u);
 	if (rc)
-		vu_conn_set_reading(&u->conn, false);
-	return rc;
+		return rc;
+	/* While nobody else calls: among many calls it might wait long for its turn. */
+	while (sem_wait(&u->started))
+		;
+	return 0;
 }
 
 void vu_link_stop(struct vu_device *u)

@@ -59,16 +59,18 @@ static int get_info(struct vu_conn *c, struct vu_shape *s, unsigned int *nr_regi
 static void add_area(struct vu_region *r, const struct vfio_region_info *info, int fd,
 		     uint64_t offset, uint64_t length)
 {
-	uint64_t file = info->offset + offset, end;
+	uint64_t file, end;
 	struct vu_area *last = r->nr_areas ? &r->areas[r->nr_areas - 1] : NULL;
 	struct stat st;
 
+	if (__builtin_add_overflow(info->offset, offset, &file) ||
+	    __builtin_add_overflow(file, length, &end))
+		return;
 	if (!length || (offset | length | file) % SWI_PAGE_SIZE || offset > r->size ||
 	    length > r->size - offset || r->nr_areas == VU_NR_AREAS ||
 	    (last && offset < last->offset + last->length))
 		return;
-	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || __builtin_add_overflow(file, length, &end) ||
-	    end > (uint64_t)st.st_size)
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || end > (uint64_t)st.st_size)
 		return;
 	r->areas[r->nr_areas++] = (struct vu_area){offset, length, file};
 }

@@ -23,6 +23,7 @@
 #include "vfio/user/conn.h"
 
 #include <linux/vfio.h>
+#include <semaphore.h>
 
 #define VU_NR_BARS 6
 #define VU_NR_REGIONS 8 /* BARs, ROM, configuration space */
@@ -82,7 +83,8 @@ struct vu_device {
 	int relay;		      /* eventfd: the server's INTx */
 	int dummy;		      /* eventfd that nobody reads, for vectors without one */
 	pthread_t thread;
-	int wake; /* eventfd: the thread is to end */
+	sem_t started; /* it reads */
+	int wake;      /* eventfd: the thread is to end */
 };
 
 static inline struct vu_device *vu_of_conn(struct vu_conn *c)

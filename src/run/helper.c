@@ -189,6 +189,18 @@ void helper_explain_missing(const struct session *s, struct task *t, const struc
 
 #define LIBRARY "libswiommu-preload.so"
 
+/* Whether the library is in `dir` and may be read; its path. */
+static bool library_in(const char *dir, char *path, size_t size)
+{
+	size_t len = strlen(dir);
+
+	if (len + sizeof("/" LIBRARY) > size)
+		return false;
+	memcpy(path, dir, len);
+	memcpy(path + len, "/" LIBRARY, sizeof("/" LIBRARY));
+	return !access(path, R_OK);
+}
+
 void helper_find(char *path, size_t size, const char **why)
 {
 #ifdef SWIOMMU_HELPER_DIR
@@ -201,10 +213,7 @@ void helper_find(char *path, size_t size, const char **why)
 	if (slash)
 		*slash = '\0';
 	/* Next to the binary, where a build has it; else where it is installed. */
-	if ((size_t)snprintf(path, size, "%s/" LIBRARY, dir) < size && !access(path, R_OK))
-		goto found;
-	if ((size_t)snprintf(path, size, "%s/" LIBRARY, SWIOMMU_HELPER_DIR) < size &&
-	    !access(path, R_OK))
+	if (library_in(dir, path, size) || library_in(SWIOMMU_HELPER_DIR, path, size))
 		goto found;
 	*why = LIBRARY " is not installed, or this user may not read it";
 	path[0] = '\0';

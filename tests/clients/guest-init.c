@@ -4,6 +4,9 @@
  * by VFIO: what a driver of a real system does with it must work. Writes and reads back a megabyte
  * past the page cache, from two threads at once, and looks whether the interrupts were MSI-X. Ends
  * with a line "guest: OK" or "guest: FAILED" on the console, then switches the machine off.
+ *
+ * With the word "twice" on the kernel's command line, the machine is started anew once before that, in
+ * the middle of everything, so that the device is reset under a driver that did not close it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,6 +26,7 @@
 #define CHUNK (128u << 10) /* a transfer with a list of pages */
 #define CHUNKS 4
 #define THREADS 2
+#define MARK (8 * SECTOR) /* where it is noted that the machine was restarted */
 #define START (64u << 10) /* where on the disk the first thread writes */
 
 static _Noreturn void end(void)
@@ -92,6 +96,41 @@ static void *transfer(void *arg)
 	return NULL;
 }
 
+/* Whether the kernel was given a word. */
+static int told(const char *word)
+{
+	char line[1024] = "";
+	FILE *f = fopen("/proc/cmdline", "r");
+
+	if (f && !fgets(line, sizeof(line), f))
+		line[0] = '\0';
+	if (f)
+		fclose(f);
+	return strstr(line, word) != NULL;
+}
+
+/* The first time, leaves a mark on the disk and restarts. */
+static void restart_once(void)
+{
+	static const char mark[] = "restarted";
+	int fd = open(DISK, O_RDWR | O_DIRECT);
+	char *buf;
+
+	if (fd < 0 || posix_memalign((void **)&buf, 4096, SECTOR) ||
+	    pread(fd, buf, SECTOR, MARK) != SECTOR)
+		failed("reading the mark");
+	if (strcmp(buf, mark)) {
+		memset(buf, 0, SECTOR);
+		strcpy(buf, mark);
+		if (pwrite(fd, buf, SECTOR, MARK) != SECTOR || fsync(fd))
+			failed("leaving a mark");
+		printf("guest: restarts\n");
+		reboot(RB_AUTOBOOT);
+	}
+	free(buf);
+	close(fd);
+}
+
 static void tell_sector(void)
 {
 	char *buf;
@@ -151,6 +190,8 @@ int main(void)
 		usleep(100000);
 	}
 	tell_sector();
+	if (told("twice"))
+		restart_once();
 	before = interrupts();
 	for (uintptr_t i = 0; i < THREADS; i++)
 		if (pthread_create(&threads[i], NULL, transfer, (void *)i))

@@ -51,7 +51,7 @@ run_machine() {
 	# shellcheck disable=SC2086
 	timeout -k 5 "$limit" "$swiommu" run --memlock unlimited --log "$work/qemu.log" --explain \
 		--device "nvme,file=$work/disk.img,bdf=$qemu_bdf" -- \
-		$machine -M q35 -accel tcg -m 256 -smp 2 -nodefaults -display none -serial stdio -no-reboot "$@" \
+		$machine -M q35 -accel tcg -m 256 -smp 2 -nodefaults -display none -serial stdio "$@" \
 		-device "vfio-pci,host=$qemu_bdf$options" >"$work/serial" 2>&1 </dev/null
 	status=$?
 	time=$(since "$begin")
@@ -79,13 +79,15 @@ boots() {
 	fi
 }
 
-# linux CASE DEVICE-OPTIONS: Linux' driver, by MSI-X.
+# linux CASE DEVICE-OPTIONS [WORD]: Linux' driver, by MSI-X; the word is for guest-init.
 linux() {
 	wanted "$1" || return 0
 	make_disk "$1"
-	run_machine 120 "$2" -kernel "$guest/vmlinuz" -initrd "$work/initrd" -append 'console=ttyS0 quiet panic=-1'
+	run_machine 120 "$2" -kernel "$guest/vmlinuz" -initrd "$work/initrd" \
+		-append "console=ttyS0 quiet panic=1 reboot=t ${3:-}"
 	# The first word that the guest wrote (guest-init.c), as proof that it is in the file.
 	if [ $status = 0 ] && grep -q "guest: text of sector 1, $1" "$work/serial" && grep -q 'guest: OK' "$work/serial" &&
+		{ [ -z "${3:-}" ] || grep -q 'guest: restarts' "$work/serial"; } &&
 		[ "$(od -A n -t x8 -j 65536 -N 8 "$work/disk.img")" = " $(printf %016x $((65537 * -7046029254386353131)))" ]; then
 		tell pass "$1" "$time, $(sed -n 's/.*guest: OK, //p' "$work/serial" | tr -d '\r')"
 	else
@@ -93,12 +95,42 @@ linux() {
 	fi
 }
 
+# Two machines at once, each with a disk of its own.
+two_machines() { # CASE DEVICE-OPTIONS
+	wanted "$1" || return 0
+	make_disk "$1"
+	cp "$work/disk.img" "$work/disk2.img"
+	rm -f "$work/qemu.log"
+	begin=$(now)
+	for i in 1 2; do
+		echo "$machine -M q35 -accel tcg -m 128 -nodefaults -display none -serial file:$work/serial$i \
+			-device isa-debug-exit,iobase=0xf4,iosize=4 \
+			-device vfio-pci,host=0000:5e:0$i.0,bootindex=0$2 &"
+	done >"$work/two.sh"
+	echo wait >>"$work/two.sh"
+	timeout -k 5 60 "$swiommu" run --memlock unlimited --log "$work/qemu.log" \
+		--device "nvme,file=$work/disk.img,bdf=0000:5e:01.0" \
+		--device "nvme,file=$work/disk2.img,bdf=0000:5e:02.0" -- sh "$work/two.sh" >"$work/serial" 2>&1 </dev/null
+	status=$?
+	time=$(since "$begin")
+	if grep -q 'boot sector: written' "$work/serial1" && grep -q 'boot sector: written' "$work/serial2" &&
+		cmp -s "$work/disk.img" "$work/disk2.img" &&
+		[ "$(dd if="$work/disk.img" bs=512 skip=2 count=1 status=none | head -c 4)" = Wext ]; then
+		tell pass "$1" "$time"
+	else
+		cat "$work/serial1" "$work/serial2" >>"$work/serial"
+		machine_failed "$1"
+	fi
+}
+
 run_with() { # NAME DEVICE-OPTIONS
 	boots "$1/boot-no-mmap" "$2,x-no-mmap=on"
 	boots "$1/boot-mmap" "$2"
+	two_machines "$1/two-machines" "$2"
 	if [ -n "$guest" ]; then
 		linux "$1/linux-no-mmap" "$2,x-no-mmap=on"
 		linux "$1/linux-mmap" "$2"
+		linux "$1/linux-restart" "$2" twice
 	else
 		tell skip "$1/linux" "$(tail -n 1 "$work/fetch.log")"
 	fi

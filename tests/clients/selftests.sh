@@ -55,6 +55,8 @@ run_selftests() {
 		run_selftest $test ioat
 		run_selftest $test "nvme,file=$work/nvme.img"
 	done
+	# This one has MSI.
+	run_selftest vfio_pci_device_test edu
 	run_selftest vfio_pci_driver_test ioat
 	run_selftest vfio_pci_device_init_perf_test ioat 4
 }

@@ -43,6 +43,9 @@ static const char run_usage[] =
 	"      --test-abi  answer IOMMU_TEST_CMD and show the kernel's fault injection, so that "
 	"the\n"
 	"                  kernel's own iommufd selftests can run\n"
+	"      --share-memory\n"
+	"                  put private memory that PROGRAM maps for DMA into a file first, so that it is\n"
+	"                  reached directly, by servers in other processes too\n"
 	"      --no-helper do not load swiommu's helper library into PROGRAM (see README)\n"
 	"  -h, --help      this text\n"
 	"\n"
@@ -128,6 +131,7 @@ int cmd_run(int argc, char **argv)
 		{"stat-paths", no_argument, NULL, 's'},
 		{"test-abi", no_argument, NULL, 't'},
 		{"no-helper", no_argument, NULL, 'n'},
+		{"share-memory", no_argument, NULL, 'S'},
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
@@ -177,6 +181,9 @@ int cmd_run(int argc, char **argv)
 			break;
 		case 't':
 			opt.test_abi = true;
+			break;
+		case 'S':
+			opt.share_memory = true;
 			break;
 		case 'n':
 			opt.no_helper = true;

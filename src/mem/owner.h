@@ -139,6 +139,13 @@ int mem_owner_local(struct mem_owner **out);
  */
 int mem_owner_process(pid_t pid, struct mem_owner **out, struct swi_reason *why);
 /*
+ * Besides its own open files, a process owner may look for the file of a mapping with `open`, which opens one
+ * anew or returns -1. To be called right after mem_owner_process(); `data` must outlive the owner.
+ */
+void mem_owner_process_set_files(struct mem_owner *o,
+				 int (*open)(void *data, dev_t dev, ino_t ino, int mode),
+				 void *data);
+/*
  * The contents of an open file. Takes `fd` over on success (it may be closed at once). Any file is
  * accepted; one that is not a memfd, tmpfs or hugetlbfs file is refused with -EINVAL when a window
  * is opened or data is moved (spec core.md 4.2). The fd's open mode does not matter as long as this

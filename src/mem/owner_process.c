@@ -65,6 +65,8 @@ struct process_owner {
 	bool has_random;
 	/* Under which descriptor of the program a file was found last, by inode number. */
 	_Atomic int fd_hint[FD_HINTS];
+	int (*open_known)(void *data, dev_t dev, ino_t ino, int mode); /* may be NULL */
+	void *open_data;
 };
 
 static struct process_owner *process_of(struct mem_owner *o)
@@ -249,6 +251,8 @@ static int open_mapped_file(struct process_owner *po, const struct vma *v, int m
 	snprintf(name, sizeof(name), "map_files/%llx-%llx", (unsigned long long)v->start,
 		 (unsigned long long)v->end);
 	fd = open_if_file_of(po->dir, name, v, mode);
+	if (fd < 0 && po->open_known)
+		fd = po->open_known(po->open_data, v->dev, v->ino, mode);
 	if (fd >= 0)
 		return fd;
 	fds = openat(po->dir, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -607,4 +611,14 @@ void mem_owner_process_set_devices(struct mem_owner *o, mem_is_device_fn is_devi
 pid_t mem_owner_pid(const struct mem_owner *o)
 {
 	return o->ops == &process_ops ? container_of(o, const struct process_owner, base)->pid : 0;
+}
+
+void mem_owner_process_set_files(struct mem_owner *o,
+				 int (*open)(void *data, dev_t dev, ino_t ino, int mode),
+				 void *data)
+{
+	struct process_owner *po = process_of(o);
+
+	po->open_known = open;
+	po->open_data = data;
 }

@@ -10,6 +10,8 @@
  * trap; it makes any guess about close, dup, exec or other threads unnecessary.
  */
 #include <linux/futex.h>
+#include <linux/iommufd.h>
+#include <linux/vfio.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -272,10 +274,33 @@ out:
 	return done;
 }
 
+/* Before memory is mapped for DMA, it is made shared if the session wants that. */
+static void prepare_memory(int fd, uint32_t command, uint64_t arg)
+{
+	struct iommu_ioas_map map;
+	struct vfio_iommu_type1_dma_map dma;
+	struct helper_token t;
+
+	if (fd < 0 || fd >= FDS || (command != IOMMU_IOAS_MAP && command != VFIO_IOMMU_MAP_DMA))
+		return;
+	if (!atomic_load_explicit(&known[fd].token, memory_order_relaxed))
+		learn(fd, true);
+	if (!(atomic_load_explicit(&known[fd].flags, memory_order_relaxed) &
+	      HELPER_TOKEN_CONVERT) ||
+	    !find_known(fd, &t))
+		return;
+	trap_install(); /* for the guarded copies */
+	if (command == IOMMU_IOAS_MAP && !guarded_copy(&map, (void *)arg, sizeof(map)))
+		convert_range(map.user_va, map.length);
+	if (command == VFIO_IOMMU_MAP_DMA && !guarded_copy(&dma, (void *)arg, sizeof(dma)))
+		convert_range(dma.vaddr, dma.size);
+}
+
 long fast_ioctl(int fd, unsigned long command, uint64_t arg)
 {
 	long rc;
 
+	prepare_memory(fd, (uint32_t)command, arg);
 	if (ring_ioctl(fd, (uint32_t)command, arg, &rc))
 		return rc;
 	rc = SYS3(SYS_ioctl, fast_fd(fd), command, arg);

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 #include "preload/preload.h"
 
@@ -128,6 +129,16 @@ PRELOAD_EXPORT int mprotect(void *addr, size_t length, int prot)
 PRELOAD_EXPORT int madvise(void *addr, size_t length, int advice)
 {
 	return (int)sys_return(mapping_madvise((uintptr_t)addr, length, advice));
+}
+
+PRELOAD_EXPORT pid_t fork(void)
+{
+	__typeof__(&fork) library = LIBRARY(fork);
+
+	if (library)
+		return convert_fork(library);
+	errno = ENOSYS;
+	return -1;
 }
 
 /* ---- signals ----------------------------------------------------------------------------------- */

@@ -117,4 +117,7 @@ void convert_range(uintptr_t addr, size_t length);
 /* A fault at an address being converted: waits until that is over. False: it is not. */
 bool convert_wait(uintptr_t addr);
 
+/* fork(), `library` being the C library's: the child gets memory of its own. */
+pid_t convert_fork(pid_t (*library)(void));
+
 #endif

@@ -92,6 +92,16 @@ struct helper_ring_info {
 /* On no descriptor: 0 while the supervisor lives. */
 #define HELPER_CALL_PING _IO(';', 0xfd)
 
+/* On no descriptor: a stretch of the process' file for memory that is made shared (convert.c). */
+struct helper_share {
+	uint64_t length; /* in; whole pages */
+	uint64_t offset; /* in the file */
+	uint64_t inode;
+	int32_t fd; /* to be mapped, and closed then */
+	uint32_t reserved;
+};
+#define HELPER_CALL_SHARE _IOWR(';', 0xfe, struct helper_share)
+
 /* ---- instructions ------------------------------------------------------------------------------ */
 
 /*

@@ -41,6 +41,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "run/helper.h"
 #include <swiommu/iommufd.h>
 
 /* Tokens are far apart, so that a stray read() or write() does not move from one to the next. */
@@ -659,6 +660,7 @@ static void *sweeper(void *arg)
 			again--;
 		}
 		sweep(f, false);
+		shares_sweep(f->session->shares);
 		/* Whatever a program mapped may have gone with it, and keep the memory of its contexts. */
 		if (again && f->session->mocks)
 			swiommu_regions_settle(f->session->regions);

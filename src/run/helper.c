@@ -127,6 +127,21 @@ static long on_decode(struct task *t, uint64_t arg)
 	return rc ? rc : copy_out(t, arg, &insn, sizeof(insn));
 }
 
+static long on_share(struct session *s, struct task *t, uint64_t arg)
+{
+	struct helper_share share;
+	int fd, rc;
+
+	if (copy_in(t, &share, arg, sizeof(share)))
+		return -EFAULT;
+	rc = shares_add(s->shares, t, share.length, &fd, &share.offset, &share.inode);
+	if (rc)
+		return rc;
+	rc = t->caller.ops->install_fd(&t->caller, fd, O_CLOEXEC, &share.fd);
+	close(fd);
+	return rc ? rc : copy_out(t, arg, &share, sizeof(share));
+}
+
 static long on_ring(struct session *s, struct task *t, uint64_t arg)
 {
 	struct helper_ring_info info = {0};
@@ -163,6 +178,8 @@ long helper_call(struct session *s, struct task *t, struct call *call, struct op
 		return on_decode(t, data->args[2]);
 	case HELPER_CALL_RING:
 		return on_ring(s, t, data->args[2]);
+	case HELPER_CALL_SHARE:
+		return on_share(s, t, data->args[2]);
 	case HELPER_CALL_PING:
 		return 0;
 	default:

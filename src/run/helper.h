@@ -40,6 +40,20 @@ void helper_set_environment(const char *path);
 /* Replaces the input by what the instruction does. -EINVAL: not one that is known. */
 int helper_decode(struct helper_insn *insn);
 
+/* ---- shares.c ---------------------------------------------------------------------------------- */
+
+/* Files with memory that programs have made shared, one per address space. */
+struct shares;
+int shares_create(struct shares **out); /* -ENOMEM */
+void shares_destroy(struct shares *s);	/* NULL is allowed */
+/* Room for so much in the caller's file, made if it has none yet: *out_fd is ours to close. */
+int shares_add(struct shares *s, struct task *t, uint64_t length, int *out_fd, uint64_t *out_offset,
+	       uint64_t *out_inode);
+/* The file, opened anew; -1: it is none of these. */
+int shares_open(void *shares, dev_t dev, ino_t ino, int mode);
+/* Lets go of those whose address space is no more. */
+void shares_sweep(struct shares *s);
+
 /* ---- rings.c ----------------------------------------------------------------------------------- */
 
 struct rings;

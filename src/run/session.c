@@ -147,6 +147,7 @@ int session_create(const struct session_options *opt, struct session **out)
 	s->wait = opt->wait;
 	s->stat_paths = opt->stat_paths;
 	s->max_mappings = opt->max_mappings;
+	s->convert = opt->share_memory;
 	s->no_helper = "--no-helper was given";
 	if (!opt->no_helper)
 		helper_find(s->helper, sizeof(s->helper), &s->no_helper);
@@ -162,6 +163,9 @@ int session_create(const struct session_options *opt, struct session **out)
 	if (rc)
 		goto fail;
 	swiommu_accounts_set_memlock(s->accounts, opt->memlock);
+	rc = shares_create(&s->shares);
+	if (rc)
+		goto fail;
 	rc = swiommu_files_create(&s->given);
 	if (rc)
 		goto fail;
@@ -186,6 +190,7 @@ void session_destroy(struct session *s)
 		return;
 	session_remove_devices(s);
 	swiommu_files_destroy(s->given);
+	shares_destroy(s->shares);
 	testabi_destroy(s->testabi);
 	swiommu_test_abi_destroy(s->mocks);
 	swiommu_accounts_put(s->accounts);

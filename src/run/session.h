@@ -58,6 +58,7 @@ struct node {
 struct calls;
 struct files;
 struct rings;
+struct shares;
 struct workers;
 struct testabi;
 
@@ -86,6 +87,7 @@ struct session {
 	bool convert; /* private memory is made shared before it is mapped (preload/convert.c) */
 	char helper[PATH_MAX]; /* library of the preload helper; "": there is none, because */
 	const char *no_helper; /* NULL: there is one */
+	struct shares *shares; /* memory that was made shared */
 	struct rings *rings;		/* helpers' rings; NULL: there are none */
 	bool wait;			/* outlive the program until its last descendant has gone */
 	bool stat_paths;		/* as in session_options */
@@ -96,7 +98,7 @@ struct session {
 struct session_options {
 	const char **devices; /* "model[,bdf=B][,group=N][,key=value]..." */
 	size_t nr_devices;
-	bool explain, wait, test_abi, no_helper;
+	bool explain, wait, test_abi, no_helper, share_memory;
 	bool stat_paths;      /* stat by path shows our nodes as devices too */
 	unsigned int max_mappings; /* of a type 1 container; 0: the default */
 	uint64_t memlock; /* bytes that may be pinned even if RLIMIT_MEMLOCK is lower */

@@ -105,6 +105,9 @@ static int task_get_memory(struct swiommu_caller *c, struct mem_owner **out)
 	struct task *t = task_of(c);
 	int rc = mem_owner_process(t->tid, out, (struct swi_reason *)c->reason);
 
+	if (!rc)
+		mem_owner_process_set_files(*out, shares_open, t->session->shares);
+
 	if (rc)
 		return rc;
 	mem_owner_process_set_devices(*out, groups_is_device, t->session);

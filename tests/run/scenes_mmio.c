@@ -285,6 +285,97 @@ static int mmio_after_exec(int argc, char **argv)
 	return 0;
 }
 
+/* ---- memory made shared ------------------------------------------------------------------------ */
+
+struct writer {
+	volatile char *p;
+	volatile bool stop;
+	unsigned long written;
+};
+
+/* Counts up in a byte of memory that is being converted: no count may get lost. */
+static void *keep_writing(void *arg)
+{
+	struct writer *w = arg;
+
+	while (!w->stop) {
+		(*(volatile unsigned long *)w->p)++;
+		w->written++;
+	}
+	return NULL;
+}
+
+static bool is_shared(const void *at)
+{
+	char line[512], perms[8];
+	FILE *f = fopen("/proc/self/maps", "r");
+	unsigned long start, end;
+	bool shared = false;
+
+	CHECK(f);
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "%lx-%lx %7s", &start, &end, perms) == 3 &&
+		    (uintptr_t)at >= start && (uintptr_t)at < end)
+			shared = perms[3] == 's';
+	fclose(f);
+	return shared;
+}
+
+static void child_has_its_own(void *data)
+{
+	char *p = data;
+
+	CHECK(!is_shared(p) && all_bytes(p, PAGE, 0x42) && all_bytes(p + 7 * PAGE, PAGE, 0));
+	memset(p, 0x55, 8 * PAGE);
+}
+
+/* With --share-memory. */
+static int shared_memory(int argc, char **argv)
+{
+	char *p = pages(8 * PAGE, 0x42), *counter = pages(64 * PAGE, 0), on_stack[2 * PAGE];
+	struct writer w = {.p = counter + 33 * PAGE};
+	struct engine e;
+	uint64_t src, dst, iova;
+	pthread_t t;
+
+	(void)argc;
+	(void)argv;
+	engine_open(&e);
+	CHECK(!madvise(p + 7 * PAGE, PAGE, MADV_DONTNEED));
+	CHECK(!is_shared(p));
+	src = ioas_map(e.iommufd, e.ioas, p, 4 * PAGE);
+	CHECK(is_shared(p) && is_shared(p + 3 * PAGE) && !is_shared(p + 4 * PAGE));
+	dst = ioas_map(e.iommufd, e.ioas, p + 4 * PAGE, 4 * PAGE);
+	CHECK(is_shared(p + 7 * PAGE));
+	CHECK(all_bytes(p, 7 * PAGE, 0x42) && all_bytes(p + 7 * PAGE, PAGE, 0));
+	/* The device and we see the same bytes. */
+	memset(p, 0x17, PAGE);
+	CHECK(!engine_copy(&e, dst, src, PAGE));
+	CHECK(all_bytes(p + 4 * PAGE, PAGE, 0x17) && all_bytes(p + 5 * PAGE, PAGE, 0x42));
+	/* A child does not share it. */
+	memset(p, 0x42, PAGE);
+	in_child(child_has_its_own, p);
+	CHECK(all_bytes(p, PAGE, 0x42) && all_bytes(p + 7 * PAGE, PAGE, 0));
+	/* Read-only memory and the stack are left as they are. */
+	CHECK(!mprotect(counter, PAGE, PROT_READ));
+	CHECK_ERROR(ioas_map_at(e.iommufd, e.ioas, counter, PAGE, 0x70000000), EFAULT);
+	CHECK(!is_shared(counter));
+	memset(on_stack, 1, sizeof(on_stack));
+	iova = ioas_map(e.iommufd, e.ioas, (void *)(((uintptr_t)on_stack + PAGE - 1) & -PAGE),
+			PAGE);
+	CHECK(!is_shared(on_stack) && !ioas_unmap(e.iommufd, e.ioas, iova, PAGE));
+	/* While another thread writes. */
+	CHECK(!pthread_create(&t, NULL, keep_writing, &w));
+	for (int i = 1; i < 64; i++) {
+		iova = ioas_map(e.iommufd, e.ioas, counter + i * PAGE, PAGE);
+		CHECK(is_shared(counter + i * PAGE));
+	}
+	w.stop = true;
+	CHECK(!pthread_join(t, NULL));
+	CHECK(*(unsigned long *)(counter + 33 * PAGE) == w.written);
+	return 0;
+}
+
 /* ---- without it -------------------------------------------------------------------------------- */
 
 static int mmio_is_not_offered(int argc, char **argv)
@@ -315,6 +406,7 @@ const struct scene mmio_scenes[] = {
 	{"mmio_layout", mmio_layout},
 	{"mmio_threads_and_children", mmio_threads_and_children},
 	{"mmio_after_exec", mmio_after_exec},
+	{"shared_memory", shared_memory},
 	{"mmio_is_not_offered", mmio_is_not_offered},
 	{"mmio_exec_static", mmio_exec_static},
 	{NULL, NULL},

@@ -117,6 +117,38 @@ static void test_mmio(void **state)
 	test_scene(state);
 }
 
+static void private_memory_is_made_shared(void **state)
+{
+	(void)state;
+	if (!have_helper())
+		skip();
+	command_run(&cmd, NULL, ARGV(RUN, "--share-memory", "-d", "ioat", "--", "./client", "shared_memory"));
+	assert_exit(&cmd, 0);
+}
+
+static void helper_can_be_left_out(void **state)
+{
+	(void)state;
+	command_run(&cmd, NULL,
+		    ARGV(RUN, "--no-helper", "-e", "-d", "ioat", "--", "./client",
+			 "mmio_is_not_offered"));
+	assert_exit(&cmd, 0);
+	assert_says(cmd.err_text, "(the preload helper could map it: --no-helper was given)");
+	command_run(&cmd, NULL,
+		    ARGV(RUN, "--no-helper", "--", "sh", "-c", "echo \"<$LD_PRELOAD>\""));
+	assert_string_equal(cmd.out_text, "<>\n");
+}
+
+static void other_preloads_are_kept(void **state)
+{
+	(void)state;
+	if (!have_helper())
+		skip();
+	command_run(&cmd, NULL,
+		    ARGV("env", "LD_PRELOAD=libm.so.6", RUN, "--", "sh", "-c", "echo $LD_PRELOAD"));
+	assert_says(cmd.out_text, "/libswiommu-preload.so:libm.so.6\n");
+}
+
 /* ---- the end of the program ------------------------------------------------------------------ */
 
 static void exit_status_is_passed_on(void **state)
@@ -771,6 +803,9 @@ static void kills_leave_nothing(void **state)
 	}
 
 static const struct CMUnitTest caller_tests[] = {
+	TEST(private_memory_is_made_shared),
+	TEST(helper_can_be_left_out),
+	TEST(other_preloads_are_kept),
 	TEST(exit_status_is_passed_on),
 	TEST(exit_status_without_sigchld),
 	TEST(fatal_signal_is_passed_on),

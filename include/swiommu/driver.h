@@ -98,6 +98,12 @@ struct iommu_driver {
 	 */
 	int (*table_format)(struct device *dev, const struct iommu_user_data *data,
 			    struct iommu_table_format *format);
+	/*
+	 * A device comes, before its first binding takes effect, and goes, after its last has ended: what the driver must remember of
+	 * it goes to dev->iommu_priv. One call at a time per group. An error of the first fails the binding.
+	 */
+	int (*probe_device)(struct device *dev);
+	void (*release_device)(struct device *dev);
 	/* Where a device goes when it is detached; it needs set_dev_pasid for any use of PASIDs. */
 	struct iommu_domain *blocked_domain;
 	/*
@@ -177,7 +183,12 @@ struct device {
 	 * the thread that does the DMA; must not block, nor call the engine. NULL: such writes are faults.
 	 */
 	void (*doorbell)(struct device *dev, uint64_t address, const void *data, size_t len);
-	void *iommu_priv; /* the driver's; NULL at first */
+	/*
+	 * Which of the driver's IOMMUs it is behind, for comparison only: a vIOMMU is for devices behind one. NULL is one too.
+	 */
+	const void *iommu_instance;
+	void *iommu_priv;      /* the driver's; NULL at first */
+	unsigned int bindings; /* the engine's; 0 at first */
 	void *engine;	  /* the engine's while it is bound; NULL at first */
 };
 

@@ -26,17 +26,35 @@ typedef unsigned long long ull;
 
 /* ---- who is attached ----------------------------------------------------------------------------- */
 
+static struct attachment *attachment_of(struct rb_node *node)
+{
+	return container_of(node, struct attachment, node);
+}
+
 struct attachment *attachment_find(struct device_group *dg, uint32_t pasid)
 {
-	struct list *pos;
+	struct rb_node *node = dg->attachments.root;
 
-	list_for_each (pos, &dg->attachments) {
-		struct attachment *at = list_entry(pos, struct attachment, entry);
+	while (node) {
+		struct attachment *at = attachment_of(node);
 
 		if (at->pasid == pasid)
 			return at;
+		node = pasid < at->pasid ? node->left : node->right;
 	}
 	return NULL;
+}
+
+/* There is none at its PASID yet. */
+static void insert_attachment_locked(struct device_group *dg, struct attachment *at)
+{
+	struct rb_node *parent = NULL, **link = &dg->attachments.root;
+
+	while (*link) {
+		parent = *link;
+		link = at->pasid < attachment_of(parent)->pasid ? &parent->left : &parent->right;
+	}
+	rb_insert(&dg->attachments, &at->node, parent, link);
 }
 
 static struct attach_member *find_member(struct attachment *at, struct iommufd_device *idev)
@@ -121,7 +139,7 @@ static void driver_clear(struct iommufd_device *idev, uint32_t pasid, struct iom
 static int check_pasid_locked(struct iommufd_device *idev, uint32_t pasid, struct hwpt *hwpt)
 {
 	struct attachment *rid = attachment_find(idev->dgroup, 0);
-	struct list *pos;
+	struct rb_node *highest = rb_last(&idev->dgroup->attachments);
 
 	if (pasid) {
 		if (!hwpt->pasid_compat || (rid && !rid->hwpt->pasid_compat))
@@ -130,12 +148,11 @@ static int check_pasid_locked(struct iommufd_device *idev, uint32_t pasid, struc
 					"with ALLOC_PASID");
 		return 0;
 	}
-	list_for_each (pos, &idev->dgroup->attachments)
-		if (list_entry(pos, struct attachment, entry)->pasid && !hwpt->pasid_compat)
-			return swi_fail(&idev->why, -EINVAL,
-					"PASIDs of %s are attached, and HWPT %u was not made with "
-					"ALLOC_PASID",
-					idev->dev->name, hwpt->obj.id);
+	if (highest && attachment_of(highest)->pasid && !hwpt->pasid_compat)
+		return swi_fail(&idev->why, -EINVAL,
+				"PASIDs of %s are attached, and HWPT %u was not made with "
+				"ALLOC_PASID",
+				idev->dev->name, hwpt->obj.id);
 	return 0;
 }
 
@@ -196,7 +213,7 @@ static void unreserve_regions(struct iommufd_device *idev, struct ioas *ioas)
 static void unlink_attachment_locked(struct device_group *dg, struct attachment *at)
 {
 	pthread_rwlock_wrlock(&dg->handles);
-	list_del(&at->entry);
+	rb_erase(&dg->attachments, &at->node);
 	pthread_rwlock_unlock(&dg->handles);
 	if (at->hwpt->fault)
 		fault_purge(at->hwpt->fault, at->handle, NULL);
@@ -228,7 +245,7 @@ static void add_member_locked(struct device_group *dg, struct attachment *at,
 	pthread_rwlock_wrlock(&dg->handles);
 	list_add_tail(&at->members, &member->entry);
 	if (!attachment_find(dg, at->pasid))
-		list_add_tail(&dg->attachments, &at->entry);
+		insert_attachment_locked(dg, at);
 	pthread_rwlock_unlock(&dg->handles);
 	obj_hold(&at->hwpt->obj);
 	obj_hold(&member->idev->obj);
@@ -772,11 +789,12 @@ void iommufd_device_detach(struct iommufd_device *idev, uint32_t pasid)
 static struct hwpt *find_attached(struct iommufd_device *idev, uint32_t *pasid)
 {
 	struct hwpt *found = NULL;
-	struct list *pos;
+	struct rb_node *node;
 
 	pthread_mutex_lock(&idev->dgroup->lock);
-	list_for_each (pos, &idev->dgroup->attachments) {
-		struct attachment *at = list_entry(pos, struct attachment, entry);
+	node = rb_last(&idev->dgroup->attachments);
+	for (; node && !found; node = rb_prev(node)) {
+		struct attachment *at = attachment_of(node);
 
 		if (!attachment_has(at, idev))
 			continue;

@@ -18,7 +18,7 @@ struct attach_handle {
 
 /* In device_group.attachments. Changed with the group's `lock` and its `handles` lock, exclusive, held. */
 struct attachment {
-	struct list entry;
+	struct rb_node node;	      /* by pasid */
 	uint32_t pasid;		      /* 0: all requests without one */
 	struct hwpt *hwpt;	      /* counted once for each member */
 	struct attach_handle *handle; /* owned */

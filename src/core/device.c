@@ -104,7 +104,6 @@ static int dgroup_get_locked(struct iommufd_ctx *ctx, struct iommu_group *group,
 	pthread_rwlock_init(&dg->handles, NULL);
 	pthread_cond_init(&dg->vdev_gone, NULL);
 	pthread_mutex_init(&dg->listen, NULL);
-	list_init(&dg->attachments);
 	list_init(&dg->listeners);
 	*out = dg;
 	return 0;
@@ -149,6 +148,8 @@ static void let_go(struct iommufd_device *idev)
 	dgroup_put_locked(idev->dgroup);
 	if (group && !--group->owner_count)
 		group->owner = NULL;
+	if (!--idev->dev->bindings && idev->driver->release_device)
+		idev->driver->release_device(idev->dev);
 	unlock_group(group);
 	idev->dev = NULL;
 }
@@ -202,9 +203,9 @@ static int check_owner_locked(struct iommufd_ctx *ictx, struct device *dev)
 	int rc;
 
 	if (dev->group->owner)
-		return dev->group->owner == ictx ? 0
-						 : refuse(ictx, dev, -EPERM,
-							  "its group is owned by somebody else");
+		return dev->group->owner == ictx
+			       ? 0
+			       : refuse(ictx, dev, -EPERM, "its group is owned by somebody else");
 	rc = device_get_resv(dev, dev->iommu, regions, &nr, NULL);
 	/* What is wrong with the regions is told when it is attached. */
 	for (unsigned int i = 0; !rc && i < nr; i++)
@@ -239,10 +240,14 @@ struct iommufd_device *device_bind(struct iommufd_ctx *ictx, struct device *dev,
 		goto abort;
 	lock_group(group);
 	rc = group ? check_owner_locked(ictx, dev) : 0;
-	if (!rc)
-		rc = dgroup_get_locked(ictx, group, &idev->dgroup);
+	if (!rc && !dev->bindings && idev->driver->probe_device)
+		rc = idev->driver->probe_device(dev);
 	if (rc)
 		goto unlock;
+	rc = dgroup_get_locked(ictx, group, &idev->dgroup);
+	if (rc)
+		goto release;
+	dev->bindings++;
 	if (group) {
 		group->owner = ictx;
 		group->owner_count++;
@@ -259,6 +264,9 @@ struct iommufd_device *device_bind(struct iommufd_ctx *ictx, struct device *dev,
 	unlock_group(group);
 	return idev;
 
+release:
+	if (!dev->bindings && idev->driver->release_device)
+		idev->driver->release_device(dev);
 unlock:
 	unlock_group(group);
 	iopf_param_destroy(idev->iopf);

@@ -20,7 +20,7 @@ struct device_group {
 	struct iommu_group *group; /* NULL: of a device without an IOMMU, for itself */
 	unsigned int refs;	   /* bound members; the group->lock */
 	pthread_mutex_t lock;
-	struct list attachments;  /* struct attachment.entry; see attach.h */
+	struct rb_tree attachments; /* struct attachment.node; see attach.h */
 	pthread_rwlock_t handles; /* shared by who reports a fault; inside `lock` */
 	/* Software MSI, see sw_msi.h; `lock`. */
 	uint64_t sw_msi_start;	  /* of the window; SW_MSI_NONE: there is none */

@@ -133,7 +133,7 @@ int nested_alloc_on_viommu(struct call *call, struct iommufd_device *idev, struc
 	struct hwpt *hwpt;
 	int rc;
 
-	if (viommu->driver != idev->driver)
+	if (viommu->driver != idev->driver || viommu->instance != idev->dev->iommu_instance)
 		return swi_fail(call->why, -EINVAL,
 				"device %s is behind another IOMMU than vIOMMU %u", idev->dev->name,
 				viommu->obj.id);

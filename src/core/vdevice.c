@@ -223,7 +223,7 @@ static int alloc_for(struct call *call, struct viommu *viommu, struct iommufd_de
 	struct vdevice *vdev = NULL;
 	int rc;
 
-	if (viommu->driver != idev->driver)
+	if (viommu->driver != idev->driver || viommu->instance != idev->dev->iommu_instance)
 		return swi_fail(call->why, -EINVAL,
 				"device %s is behind another IOMMU than vIOMMU %u", idev->dev->name,
 				viommu->obj.id);

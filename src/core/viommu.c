@@ -39,6 +39,7 @@ static int create(struct call *call, struct iommufd_device *idev, struct hwpt *p
 		return rc;
 	viommu = viommu_of(obj);
 	viommu->driver = idev->driver;
+	viommu->instance = idev->dev->iommu_instance;
 	viommu->parent = parent;
 	obj_hold(&parent->obj);
 	pthread_mutex_init(&viommu->vdevs_lock, NULL);

@@ -20,6 +20,7 @@ struct viommu {
 	struct obj obj;
 	struct iommufd_viommu *pub; /* owned */
 	const struct iommu_driver *driver;
+	const void *instance; /* of the driver's IOMMUs */
 	struct hwpt *parent; /* counted */
 	pthread_mutex_t vdevs_lock;
 	struct list vdevs; /* struct vdevice.entry; vdevs_lock */

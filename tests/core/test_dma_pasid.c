@@ -94,6 +94,33 @@ static void attach_without_memory(void **state)
 	iommufd_device_detach(r->idev, 5);
 }
 
+/* Very many, in an order that is none: found and left in little time. */
+static void as_many_as_there_are(void **state)
+{
+	struct rig *r = *state;
+	uint32_t a = hwpt_new(r, r->ioas, PASID, 0), b = hwpt_new(r, r->ioas, PASID, 0), plain, pt;
+	const uint32_t n = 60000;
+
+	for (uint32_t i = 1; i <= n; i++)
+		attach(r, i * 7919 % (1u << 20), a);
+	plain = hwpt_new(r, r->ioas, 0, 0);
+	pt = plain;
+	assert_rc(iommufd_device_attach(r->idev, 0, &pt), -EINVAL);
+	attach(r, 0, b);
+	assert_rc(iommufd_device_replace(r->idev, 0, &pt), -EINVAL);
+	for (uint32_t i = 1; i <= n; i++) {
+		pt = a;
+		assert_rc(iommufd_device_attach(r->idev, i * 7919 % (1u << 20), &pt), -EBUSY);
+		replace(r, i * 7919 % (1u << 20), b);
+	}
+	assert_rc(destroy(r->ctx, a), 0);
+	for (uint32_t i = 1; i <= n; i++)
+		iommufd_device_detach(r->idev, i * 7919 % (1u << 20));
+	replace(r, 0, plain);
+	assert_rc(destroy(r->ctx, b), 0);
+	iommufd_device_detach(r->idev, 0);
+}
+
 /* ---- page requests --------------------------------------------------------------------------------- */
 
 struct scene {
@@ -385,9 +412,16 @@ static void waits_race_with_everything(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(follows_its_pasid), T(attach_without_memory), T(pages_on_demand),
-		T(refused),	      T(nobody_is_asked),	T(detached_while_waiting),
-		T(cancelled),	      T(queue_closed),		T(waits_race_with_everything),
+		T(follows_its_pasid),
+		T(attach_without_memory),
+		T(as_many_as_there_are),
+		T(pages_on_demand),
+		T(refused),
+		T(nobody_is_asked),
+		T(detached_while_waiting),
+		T(cancelled),
+		T(queue_closed),
+		T(waits_race_with_everything),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

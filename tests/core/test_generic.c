@@ -600,7 +600,7 @@ static void dirt_of_the_parent(void **state)
 
 /* ---- races ------------------------------------------------------------------------------------------ */
 
-#define FLIPS 300
+#define FLIPS 80
 
 struct race {
 	struct rig *r;

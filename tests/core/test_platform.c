@@ -8,6 +8,7 @@
 #include <linux/capability.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
 #include "core/fault.h"
 #include "core/hwpt.h"
 #include "core/object.h"
@@ -28,6 +29,7 @@ struct rig_device {
 	int nr_regions; /* or an error */
 	struct iommufd_device *idev;
 	uint32_t id;
+	int probes, releases, fail_probe;
 	/* The last write to a doorbell. */
 	uint64_t rung, message;
 };
@@ -42,6 +44,23 @@ struct rig {
 static struct rig_device *of(struct device *dev)
 {
 	return (struct rig_device *)dev;
+}
+
+static int probe(struct device *dev)
+{
+	if (of(dev)->fail_probe)
+		return of(dev)->fail_probe;
+	assert_null(dev->iommu_priv);
+	dev->iommu_priv = of(dev);
+	of(dev)->probes++;
+	return 0;
+}
+
+static void release(struct device *dev)
+{
+	assert_ptr_equal(dev->iommu_priv, of(dev));
+	dev->iommu_priv = NULL;
+	of(dev)->releases++;
 }
 
 static int get_regions(struct device *dev, struct iommu_resv_region *regions)
@@ -93,6 +112,8 @@ static const struct iommu_driver driver = {.name = "platform",
 					   .domain_ops = &domain_ops,
 					   .blocked_domain = &blocked,
 					   .page_response = page_response,
+					   .probe_device = probe,
+					   .release_device = release,
 					   .get_resv_regions = get_regions};
 
 static void ring(struct device *dev, uint64_t address, const void *data, size_t len)
@@ -442,6 +463,41 @@ static void owned_groups(void **state)
 	swiommu_close(other);
 }
 
+/* A driver hears of a device once, however often it is bound, and of its end. */
+static void probes(void **state)
+{
+	struct rig *r = *state;
+	struct rig_device *d = &r->devs[0];
+	struct iommufd_device *twice;
+	unsigned int nth;
+	uint32_t id;
+
+	d->fail_probe = -ENODEV;
+	assert_rc(bind(r, 0), -ENODEV);
+	d->fail_probe = 0;
+	assert_rc(bind(r, 0), 0);
+	twice = iommufd_device_bind(r->ctx, &d->dev, &id);
+	assert_false(IS_ERR(twice));
+	assert_int_equal(d->probes, 1);
+	iommufd_device_unbind(twice);
+	assert_int_equal(d->releases, 0);
+	unbind(r, 0);
+	assert_int_equal(d->releases, 1);
+	for (nth = 1;; nth++) {
+		long rc;
+
+		swi_alloc_fail_nth(nth);
+		rc = bind(r, 0);
+		if (swi_alloc_fail_nth(0)) {
+			assert_rc(rc, 0);
+			break;
+		}
+		assert_true(rc < 0);
+		assert_int_equal(d->probes, d->releases);
+	}
+	assert_int_equal(d->probes, d->releases + 1);
+}
+
 static void virtual_functions(void **state)
 {
 	struct rig *r = *state;
@@ -617,6 +673,7 @@ int main(void)
 		T(coherency),
 		T(isolation_of_interrupts),
 		T(owned_groups),
+		T(probes),
 		T(virtual_functions),
 		N(physical_addresses),
 		N(what_it_has_not),

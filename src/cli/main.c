@@ -203,22 +203,37 @@ int cmd_run(int argc, char **argv)
 	return run_session(&opt, argv + optind);
 }
 
+static void tell_model(const struct vfio_model *m)
+{
+	printf("%s: %s\n%s", vfio_model_name(m), vfio_model_summary(m), vfio_model_options(m));
+}
+
+/* The built-in models, or those in the shared objects that are named. */
 int cmd_devices(int argc, char **argv)
 {
 	const struct vfio_model *m;
+	struct swi_reason why;
+	int status = 0;
 
-	(void)argc;
-	(void)argv;
+	for (int i = 1; i < argc; i++) {
+		if (!vfio_model_load(argv[i], &m, &why)) {
+			tell_model(m);
+			continue;
+		}
+		fprintf(stderr, "swiommu devices: %s\n", why.text);
+		status = EXIT_OURS;
+	}
+	if (argc > 1)
+		return status;
 	puts("Options of every device:\n"
 	     "  bdf=BDF (PCI address such as 0000:80:01.0; functions of a slot may be given one "
 	     "each)\n"
 	     "  group=N (IOMMU group; devices that name the same share it; without, each has its "
 	     "own)\n"
 	     "  emulated=1 (as a mediated device: its DMA is an iommufd access, without an IOMMU)\n"
-	     "\nModels and their own options:");
+	     "\nModels and their own options; a path (./model.so) names one that is not built in:");
 	for (unsigned int i = 0; (m = vfio_model_at(i)); i++)
-		printf("%s: %s\n%s", vfio_model_name(m), vfio_model_summary(m),
-		       vfio_model_options(m));
+		tell_model(m);
 	return 0;
 }
 

@@ -151,6 +151,25 @@ static int read_key(struct session *s, struct request *r, const char *key, size_
 	return 1;
 }
 
+/* A built-in one, or the path of a shared object. */
+static int find_model(struct session *s, struct request *r, const char *model)
+{
+	struct swi_reason why = {""};
+
+	r->model = NULL;
+	if (strchr(model, '/')) {
+		if (vfio_model_load(model, &r->model, &why))
+			session_say(s, "--device %s: %s", r->spec, why.text);
+		return r->model ? 0 : -EINVAL;
+	}
+	r->model = vfio_model_find(model);
+	if (r->model)
+		return 0;
+	session_say(s, "--device %s: there is no device model '%s'", r->spec, model);
+	say_models(s);
+	return -EINVAL;
+}
+
 /* "model,bdf=B,key=value": takes our keys out, the rest are the model's; "model:V" gives its main option. */
 static int read_request(struct session *s, const char *spec, struct request *r)
 {
@@ -166,12 +185,9 @@ static int read_request(struct session *s, const char *spec, struct request *r)
 	end = strchrnul(spec, ',');
 	colon = memchr(spec, ':', end - spec);
 	snprintf(model, sizeof(model), "%.*s", (int)((colon ? colon : end) - spec), spec);
-	r->model = vfio_model_find(model);
-	if (!r->model) {
-		session_say(s, "--device %s: there is no device model '%s'", spec, model);
-		say_models(s);
-		return -EINVAL;
-	}
+	rc = find_model(s, r, model);
+	if (rc)
+		return rc;
 	if (colon && !vfio_model_main_option(r->model)) {
 		session_say(s, "--device %s: model '%s' has no main option", spec, model);
 		return -EINVAL;

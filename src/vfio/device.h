@@ -34,6 +34,11 @@ struct vfio_device_place {
 
 /* The built-in model of that name; NULL when there is none. */
 const struct vfio_model *vfio_model_find(const char *name);
+/*
+ * The model in the shared object at `path`, which contains a '/'. Its code runs in this process. -ENOENT: cannot be loaded,
+ * -EINVAL: is none, or one for another version; with a reason.
+ */
+int vfio_model_load(const char *path, const struct vfio_model **out, struct swi_reason *why);
 /* All of them in a fixed order: index 0, 1, ... until NULL. */
 const struct vfio_model *vfio_model_at(unsigned int index);
 const char *vfio_model_name(const struct vfio_model *model);

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* The thread of a model; see worker.h. */
-#include "vfio/worker.h"
-
+/* The thread of a model; see <swiommu/model.h>. */
 #include "vfio/model.h"
 
 #include <errno.h>
@@ -90,6 +88,16 @@ void vfio_worker_stop(struct vfio_worker *w)
 	pthread_cond_signal(&w->wake);
 	pthread_mutex_unlock(&w->lock);
 	pthread_join(w->thread, NULL);
+}
+
+bool vfio_worker_must_return(struct vfio_worker *w)
+{
+	bool must;
+
+	pthread_mutex_lock(&w->lock);
+	must = w->stop || w->paused;
+	pthread_mutex_unlock(&w->lock);
+	return must;
 }
 
 void vfio_worker_kick(struct vfio_worker *w)

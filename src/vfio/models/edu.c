@@ -16,7 +16,6 @@
  * The worker computes and does DMA; `lock` guards all registers.
  */
 #include "vfio/model.h"
-#include "vfio/worker.h"
 
 #include "base/alloc.h"
 

@@ -13,7 +13,6 @@
  * without the helper can map it.
  */
 #include "vfio/model.h"
-#include "vfio/worker.h"
 
 #include "base/alloc.h"
 

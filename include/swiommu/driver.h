@@ -261,6 +261,13 @@ int iommu_walk_swap(struct iommu_walk *walk, uint64_t addr, uint64_t old, uint64
 /* Forgets what was translated by a nested domain. When it returns, no DMA uses that any more. */
 void iommu_domain_flush(struct iommu_domain *domain);
 
+/*
+ * Where `iova` is by a paging domain (the engine's, see struct iommu_domain): a physical address in the sense of the
+ * context's page tables, which is a number and nothing to be followed. 0: nowhere, or not a paging domain. Any thread; not
+ * from domain_ops.
+ */
+uint64_t iommu_iova_to_phys(struct iommu_domain *domain, uint64_t iova);
+
 /* ---- interrupts --------------------------------------------------------------------------------- */
 
 /* A message that a device is to be given, as what to write where. */

@@ -31,7 +31,7 @@ struct iommufd_viommu_ops {
 	/* The size of the driver's struct for a vDEVICE (0: none), and what fills it in. */
 	size_t vdevice_size;
 	int (*vdevice_init)(struct iommufd_vdevice *vdev);
-	/* The same of a HW queue of a type, 0: no such type. base_pa names the first byte of the queue's memory. */
+	/* The same of a HW queue of a type, 0: no such type. base_pa: where the parent's page table has the first byte. */
 	size_t (*get_hw_queue_size)(struct iommufd_viommu *viommu, uint32_t type);
 	int (*hw_queue_init_phys)(struct iommufd_hw_queue *queue, uint32_t index, uint64_t base_pa);
 };

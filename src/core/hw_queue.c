@@ -3,9 +3,8 @@
  * HW queues: queues in guest memory that a driver works on by itself (spec devices.md 5.6).
  *
  * The memory is pinned through an access of the engine's own, whose pins forbid unmapping. It has to be in one
- * piece physically. Pages have no physical address here but an identity (mem/accounts.h); what a driver gets as
- * one names the first byte of the queue within its file or address space. Pages follow each other if they do so
- * there.
+ * piece where the parent's page table puts it, and that is where the driver is told that it is. It also has to be
+ * in one piece where it comes from, as far as that has an identity (mem/accounts.h).
  */
 #include <errno.h>
 
@@ -65,6 +64,7 @@ static const struct obj_ops hw_queue_ops = {
 
 /* ---- where the memory is ----------------------------------------------------------------------------- */
 
+/* What the page at `iova` is: its place in a file or address space. */
 static int page_key_at(struct ioas *ioas, iova_t iova, struct page_key *key)
 {
 	struct iova_area *area;
@@ -85,25 +85,35 @@ static int page_key_at(struct ioas *ioas, iova_t iova, struct page_key *key)
 	return rc;
 }
 
-/* What names the first byte of the pinned range. -EFAULT: its pages do not follow each other. */
-static int find_base(struct call *call, struct ioas *ioas, const struct iommufd_hw_queue *pub,
-		     uint64_t *base)
+/*
+ * The physical address of the first byte of the pinned range. -EFAULT: its pages do not follow each other, either there or
+ * in the file or address space that they belong to: page tables have physical addresses of our own making, at which
+ * pages that have nothing to do with each other may meet.
+ */
+static int find_base(struct call *call, const struct hw_queue *q, uint64_t *base)
 {
+	const struct iommufd_hw_queue *pub = q->pub;
 	uint64_t n = page_length(pub) / SWI_PAGE_SIZE;
-	struct page_key first = {0}, key;
+	struct hwpt *parent = q->viommu->parent;
+	phys_t first = hwpt_iova_to_phys(parent, first_page(pub));
+	struct page_key first_key = {0}, key;
+	iova_t at = first_page(pub);
 
-	for (uint64_t i = 0; i < n; i++) {
-		if (page_key_at(ioas, first_page(pub) + i * SWI_PAGE_SIZE, &key))
+	for (uint64_t i = 0; i < n; i++, at += SWI_PAGE_SIZE) {
+		if (page_key_at(parent->ioas, at, &key))
 			return swi_fail(call->why, -EFAULT,
 					"where the queue's memory lies is not known");
 		if (!i)
-			first = key;
+			first_key = key;
 		key.index -= i;
-		if (!page_key_equal(&first, &key))
+		if (!first || hwpt_iova_to_phys(parent, at) != first + i * SWI_PAGE_SIZE ||
+		    !page_key_equal(&first_key, &key))
 			return swi_fail(call->why, -EFAULT,
-					"the queue's memory is not in one piece");
+					"the queue's memory is not in one piece: page %llu does "
+					"not follow the one before it",
+					(unsigned long long)i);
 	}
-	*base = first.index * SWI_PAGE_SIZE + (pub->base_addr & (SWI_PAGE_SIZE - 1));
+	*base = first + (pub->base_addr & (SWI_PAGE_SIZE - 1));
 	return 0;
 }
 
@@ -145,7 +155,7 @@ static int init(struct call *call, struct hw_queue *q, uint32_t index)
 	uint64_t base = 0;
 	int rc;
 
-	rc = find_base(call, q->viommu->parent->ioas, q->pub, &base);
+	rc = find_base(call, q, &base);
 	if (rc)
 		return rc;
 	rc = q->viommu->pub->ops->hw_queue_init_phys(q->pub, index, base);

@@ -142,6 +142,24 @@ void hwpt_abort_locked(struct hwpt *hwpt)
 	obj_unhold(&ioas->obj);
 }
 
+phys_t hwpt_iova_to_phys(struct hwpt *hwpt, iova_t iova)
+{
+	phys_t pa;
+
+	/* What is in the table leaves it under this lock. */
+	iova_map_lock(hwpt->ioas->map);
+	pa = pgtable_iova_to_phys(hwpt->tables.table, iova);
+	iova_map_unlock(hwpt->ioas->map);
+	return pa;
+}
+
+uint64_t iommu_iova_to_phys(struct iommu_domain *domain, uint64_t iova)
+{
+	if (domain->type != IOMMU_DOMAIN_PAGING)
+		return 0;
+	return hwpt_iova_to_phys(container_of(domain, struct hwpt, paging), iova);
+}
+
 int hwpt_find_backing(struct hwpt *hwpt, iova_t iova, struct backing **out, uint64_t *offset)
 {
 	struct backing *b = NULL;

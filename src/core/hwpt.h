@@ -66,6 +66,8 @@ int hwpt_create_locked(struct ioas *ioas, struct iommufd_device *idev, bool is_a
 int hwpt_populate_locked(struct hwpt *hwpt, struct swi_reason *why);
 /* Undoes create and populate. The HWPT was never published. ioas->mutex held. */
 void hwpt_abort_locked(struct hwpt *hwpt);
+/* Where an IOVA is by the page table of a paging HWPT; 0: nowhere. */
+phys_t hwpt_iova_to_phys(struct hwpt *hwpt, iova_t iova);
 /*
  * What the page table of a paging HWPT leads to: the backing, counted, and the byte in it. -ENOENT: nothing, or no memory
  * of a backing.

@@ -17,7 +17,8 @@ struct mock_hw_queue {
 
 struct mock_viommu {
 	struct iommufd_viommu core;
-	uint64_t region_offset; /* 0: none */
+	struct iommu_domain *parent; /* lives longer */
+	uint64_t region_offset;	     /* 0: none */
 	pthread_mutex_t lock;
 	struct mock_hw_queue *queues[MOCK_NR_HW_QUEUES]; /* lock */
 };
@@ -115,9 +116,9 @@ static int mock_hw_queue_init(struct iommufd_hw_queue *core, uint32_t index, uin
 {
 	struct mock_hw_queue *queue = container_of(core, struct mock_hw_queue, core);
 	struct mock_viommu *viommu = mock_viommu_of(core->viommu);
+	uint64_t at = iommu_iova_to_phys(viommu->parent, core->base_addr);
 	int rc = 0;
 
-	(void)base_pa;
 	if (index >= MOCK_NR_HW_QUEUES)
 		return -EINVAL;
 	pthread_mutex_lock(&viommu->lock);
@@ -125,6 +126,8 @@ static int mock_hw_queue_init(struct iommufd_hw_queue *core, uint32_t index, uin
 		rc = -EEXIST;
 	else if (index && !viommu->queues[index - 1])
 		rc = -EIO;
+	else if (base_pa != at)
+		rc = -EFAULT;
 	else if (index)
 		rc = iommufd_hw_queue_depend(core, &viommu->queues[index - 1]->core);
 	if (!rc) {
@@ -182,9 +185,9 @@ int mock_viommu_init(struct iommufd_viommu *core, struct iommu_domain *parent,
 	struct mock_viommu *viommu = mock_viommu_of(core);
 	int rc = data ? make_region(viommu, data) : 0;
 
-	(void)parent;
 	if (rc)
 		return rc;
+	viommu->parent = parent;
 	pthread_mutex_init(&viommu->lock, NULL);
 	core->ops = &viommu_ops;
 	return 0;

@@ -518,7 +518,7 @@ static void hw_queue_pins(struct ctx *c)
 
 	scene_init(c, &s);
 	CHECK_RC(map_at(c, s.e.io, B, (uintptr_t)memory(3), 3 * PAGE), 0);
-	CHECK_RC(hw_queue(&s, s.viommu, 0, B + PAGE, 100, &id), 0);
+	CHECK_RC(hw_queue(&s, s.viommu, 0, B + PAGE + 36, 100, &id), 0);
 	CHECK_RC(unmap(c, s.e.io, B, 3 * PAGE, NULL), -EBUSY);
 	CHECK_RC(unmap(c, s.e.io, B, PAGE, NULL), -EBUSY);
 	CHECK_RC(unmap(c, s.e.io, 0, MAX, NULL), -EBUSY);

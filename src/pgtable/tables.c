@@ -10,7 +10,7 @@
  * The root is the first page, or the first few where a format wants several side by side; they lie
  * together in the first segment and are never freed.
  *
- * Freed pages are zeroed and kept, in a list for each segment; allocation takes the lowest segment
+ * Pages are zero when they are new. Freed ones are zeroed and kept, in a list for each segment; allocation takes the lowest segment
  * that has one, so that high ones run empty. An empty segment that is large goes back to the
  * system.
  *
@@ -21,10 +21,13 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 #include "base/alloc.h"
 
 /* Segments up to this size are kept when empty. */
 #define KEEP_BYTES (4ull << 20)
+/* Segments from this size on ask the system for pages of this size. */
+#define HUGE_BYTES (2ull << 20)
 
 static size_t align_up(size_t n, size_t to)
 {
@@ -54,14 +57,17 @@ static int segment_add(struct tables *t, unsigned s)
 	struct table_segment *segment = &t->segment[s];
 	size_t pages = segment_pages(t, s);
 	size_t slots = pages << t->page_lg2, dirty = pages * t->dirty_words * sizeof(slot_t);
-	size_t align = SWI_PAGE_SIZE;
+	size_t align = slots >= HUGE_BYTES ? HUGE_BYTES : SWI_PAGE_SIZE;
 	char *memory;
 
-	memory = swi_alloc(align + slots + dirty + pages * sizeof(struct table_meta));
+	memory = swi_zalloc(align + slots + dirty + pages * sizeof(struct table_meta));
 	if (!memory)
 		return -ENOMEM;
 	segment->memory = memory;
 	segment->slots = (char *)align_up((uintptr_t)memory, align);
+	/* Walks go all over them: it is worth some hundred page faults, and misses of the processor's own TLB. */
+	if (slots >= HUGE_BYTES)
+		madvise(segment->slots, slots, MADV_HUGEPAGE);
 	segment->dirty = (slot_t *)(segment->slots + slots);
 	segment->meta = (struct table_meta *)(segment->slots + slots + dirty);
 	segment->carved = segment->live = segment->free = 0;
@@ -76,13 +82,12 @@ static void table_wipe(const struct tables *t, struct table *table)
 	atomic_store_explicit(&table->meta->full, 0, memory_order_relaxed);
 }
 
-/* Lock held. The number of a page in segment s, which has room. */
-static uint32_t segment_take(struct tables *t, unsigned s, bool *fresh)
+/* Lock held. The number of a page in segment s, which has room. It is zeroed. */
+static uint32_t segment_take(struct tables *t, unsigned s)
 {
 	struct table_segment *segment = &t->segment[s];
 	uint32_t i;
 
-	*fresh = !segment->free;
 	if (segment->free) {
 		i = segment->free - 1;
 		segment->free = segment->meta[i].next;
@@ -113,7 +118,6 @@ static int segment_next(struct tables *t)
 int tables_alloc(struct tables *t, unsigned level, phys_t *pa, struct table *out)
 {
 	uint32_t number;
-	bool fresh;
 
 	if (swi_fail_point())
 		return -ENOMEM;
@@ -122,11 +126,9 @@ int tables_alloc(struct tables *t, unsigned level, phys_t *pa, struct table *out
 		pthread_mutex_unlock(&t->lock);
 		return -ENOMEM;
 	}
-	number = segment_take(t, (unsigned)__builtin_ctz(t->roomy), &fresh);
+	number = segment_take(t, (unsigned)__builtin_ctz(t->roomy));
 	pthread_mutex_unlock(&t->lock);
 	*out = table_at(t, number);
-	if (fresh)
-		table_wipe(t, out);
 	out->meta->level = (uint8_t)level;
 	*pa = table_pa(t, number);
 	return 0;
@@ -181,8 +183,6 @@ uint32_t tables_live(struct tables *t)
 int tables_init(struct tables *t, phys_t base, unsigned page_lg2, unsigned root_lg2, uint32_t limit,
 		bool dirty)
 {
-	bool fresh;
-
 	memset(t, 0, sizeof(*t));
 	t->base = base;
 	t->page_lg2 = page_lg2;
@@ -193,11 +193,8 @@ int tables_init(struct tables *t, phys_t base, unsigned page_lg2, unsigned root_
 	if (segment_add(t, 0))
 		return -ENOMEM;
 	t->roomy = 1;
-	for (unsigned i = 0; i < 1u << root_lg2; i++) {
-		struct table table = table_at(t, segment_take(t, 0, &fresh));
-
-		table_wipe(t, &table);
-	}
+	for (unsigned i = 0; i < 1u << root_lg2; i++)
+		segment_take(t, 0);
 	pthread_mutex_init(&t->lock, NULL);
 	return 0;
 }

@@ -18,7 +18,7 @@
 
 #define TABLE_BASE (1ull << PHYS_BITS)
 #define TABLE_OA_BITS (PHYS_BITS + 1)
-#define HUGE_SHIFT 21
+#define TRIM_MIN ((size_t)128) /* so many pages of tables are no reason to look for empty ones */
 
 /* ---- making -------------------------------------------------------------------------------------- */
 
@@ -113,6 +113,7 @@ int domain_init(struct domain *dom, const struct iommu_table_format *format, boo
 	dom->aperture_first = format->aperture_first;
 	dom->aperture_last = format->aperture_last;
 	dom->fine = fine;
+	dom->trim_at = TRIM_MIN;
 	retired_init(&dom->newer);
 	retired_init(&dom->older);
 	return 0;
@@ -126,27 +127,14 @@ void domain_fini(struct domain *dom)
 
 /* ---- mapping ------------------------------------------------------------------------------------- */
 
-/* How large the pages are that the memory of a pinned area has. Mixed memory counts as small pages. */
-static uint64_t memory_page(const struct iova_area *area)
-{
-	uint64_t page = backing_page_of(area->backing, area->offset), last;
-	struct page_key key;
-
-	last = backing_page_of(area->backing, area->offset + (area->last - area->iova));
-	for (;; page = SWI_MIN(page + (1u << (HUGE_SHIFT - SWI_PAGE_SHIFT)), last)) {
-		if (backing_page_key(area->backing, page, &key) || !key.huge)
-			return SWI_PAGE_SIZE;
-		if (page == last)
-			return 1ull << HUGE_SHIFT;
-	}
-}
-
 static uint64_t largest_leaf(const struct domain *dom, const struct ioas *ioas,
 			     const struct iova_area *area)
 {
 	if (!ioas->huge_pages)
 		return SWI_PAGE_SIZE;
-	return dom->fine ? memory_page(area) : 1ull << 63;
+	return dom->fine
+		       ? backing_page_size(area->backing, area->offset, area->last - area->iova + 1)
+		       : 1ull << 63;
 }
 
 static unsigned int table_prot(const struct iova_area *area)
@@ -238,23 +226,74 @@ int domains_map_area(struct ioas *ioas, const struct iova_area *area, struct swi
 
 /* ---- unmapping ----------------------------------------------------------------------------------- */
 
-void domain_unmap_area_locked(struct domain *dom, struct ioas *ioas, const struct iova_area *area)
+bool domain_unmap_area_locked(struct domain *dom, struct ioas *ioas, const struct iova_area *area)
 {
 	struct domain_retired *newer = &dom->newer;
 	uint32_t before = newer->gather.retired;
 
 	pgtable_unmap(dom->table, area->iova, area->last - area->iova + 1, &newer->gather);
+	if (newer->gather.retired == before)
+		return false;
 	/* The generation that this will be told with is the next one. */
-	if (newer->gather.retired != before)
-		newer->generation = iova_map_generation(ioas->map) + 1;
+	newer->generation = iova_map_generation(ioas->map) + 1;
+	return true;
 }
 
-void domains_unmap_area_locked(struct ioas *ioas, const struct iova_area *area)
+bool domains_unmap_area_locked(struct ioas *ioas, const struct iova_area *area)
 {
+	bool retired = false;
 	struct list *pos;
 
 	list_for_each (pos, &ioas->tables)
-		domain_unmap_area_locked(list_entry(pos, struct domain, entry), ioas, area);
+		retired |=
+			domain_unmap_area_locked(list_entry(pos, struct domain, entry), ioas, area);
+	return retired;
+}
+
+/* Takes away what lies between the areas, also those that are busy. */
+static bool trim(struct domain *dom, struct ioas *ioas)
+{
+	uint32_t before = dom->newer.gather.retired;
+	struct iova_area *area;
+	iova_t from = 0;
+
+	iova_map_for_each (area, ioas->map) {
+		if (area->iova > from)
+			pgtable_trim(dom->table, from, area->iova - 1, &dom->newer.gather);
+		from = area->last + 1;
+		if (!from)
+			break;
+	}
+	if (from || !area)
+		pgtable_trim(dom->table, from, IOVA_MAX, &dom->newer.gather);
+	if (dom->newer.gather.retired == before)
+		return false;
+	dom->newer.generation = iova_map_generation(ioas->map) + 1;
+	return true;
+}
+
+bool domains_trim_locked(struct ioas *ioas)
+{
+	bool retired = false;
+	struct list *pos;
+
+	list_for_each (pos, &ioas->tables) {
+		struct domain *dom = list_entry(pos, struct domain, entry);
+		size_t before = pgtable_tables(dom->table);
+
+		if (SWI_LIKELY(before <= dom->trim_at))
+			continue;
+		/* Again when there are twice as many as are left, which is known when they have been freed. */
+		if (trim(dom, ioas)) {
+			dom->trim_at = SIZE_MAX;
+			retired = true;
+		} else {
+			dom->trim_at = 2 * before;
+		}
+	}
+	if (retired)
+		iova_map_flush(ioas->map);
+	return retired;
 }
 
 /* Moves a list out if its readers have left. */
@@ -286,6 +325,8 @@ static void free_retired(struct domain *dom, struct ioas *ioas, uint64_t generat
 		pgtable_gather_free(dom->table, &older);
 	if (has_newer)
 		pgtable_gather_free(dom->table, &newer);
+	if (dom->trim_at == SIZE_MAX)
+		dom->trim_at = SWI_MAX(2 * pgtable_tables(dom->table), TRIM_MIN);
 }
 
 void domains_free_retired(struct ioas *ioas, uint64_t generation)

@@ -38,6 +38,8 @@ struct domain {
 	iova_t aperture_first, aperture_last;
 	/* Leaves are no larger than pages of the memory, because devices' writes are told by the leaf; immutable. */
 	bool fine;
+	/* More pages of tables than these, and empty ones are looked for. SIZE_MAX: they are being freed. */
+	_Atomic(size_t) trim_at;
 	/* Readers of all in `older` leave before anybody has to wait for those of `newer`. */
 	struct domain_retired newer, older;
 };
@@ -66,14 +68,23 @@ int domain_map_page(struct domain *dom, struct ioas *ioas, iova_t iova, phys_t p
 /* Into the tables of all domains. Same errors; then nothing of it is mapped, and readers have forgotten it. */
 int domains_map_area(struct ioas *ioas, const struct iova_area *area, struct swi_reason *why);
 /* Takes an area out of a table. It must be told to readers (iova_map_retract() or _flush()) next. Map locked. */
-void domain_unmap_area_locked(struct domain *dom, struct ioas *ioas, const struct iova_area *area);
-/* Out of the tables of all domains. Domains lock held, map locked. */
-void domains_unmap_area_locked(struct ioas *ioas, const struct iova_area *area);
+bool domain_unmap_area_locked(struct domain *dom, struct ioas *ioas, const struct iova_area *area);
+/*
+ * Out of the tables of all domains. True: pages of tables were retired, and domains_free_retired() is due. Domains
+ * lock held, map locked.
+ */
+bool domains_unmap_area_locked(struct ioas *ioas, const struct iova_area *area);
 /*
  * Frees pages of tables whose readers have left: the caller has waited for those of `generation`, see
- * iova_map_generation(). Domains lock held, map not locked.
+ * iova_map_generation(). Who has retired some calls it, which includes those that others could not free then. Domains
+ * lock held, map not locked.
  */
 void domains_free_retired(struct ioas *ioas, uint64_t generation);
+/*
+ * Retires pages of tables that have become empty, if there may be many by now, and tells readers. True: as above.
+ * Domains lock held, map locked.
+ */
+bool domains_trim_locked(struct ioas *ioas);
 /* The same for a domain that no reader is in. */
 void domain_free_retired(struct domain *dom);
 

@@ -347,7 +347,7 @@ int call_get_payer(struct call *call, struct mem_payer *payer)
 }
 
 int ioas_map_owner(struct call *call, struct ioas *ioas, struct mem_owner *owner, uint64_t addr,
-		     uint64_t length, unsigned int prot, bool fixed, uint64_t *iova)
+		   uint64_t length, unsigned int prot, bool fixed, uint64_t *iova)
 {
 	struct plan plan = {.prot = prot, .fixed = fixed, .iova = *iova};
 	struct mem_payer payer = {0};
@@ -466,7 +466,7 @@ int ioas_cmd_map_file(struct call *call)
 	if (rc)
 		goto out;
 	rc = ioas_map_owner(call, ioas_of(obj), owner, cmd->start, cmd->length, prot_of(cmd->flags),
-		       cmd->flags & IOMMU_IOAS_MAP_FIXED_IOVA, (uint64_t *)&cmd->iova);
+			    cmd->flags & IOMMU_IOAS_MAP_FIXED_IOVA, (uint64_t *)&cmd->iova);
 	mem_owner_put(owner);
 	if (!rc)
 		rc = call_respond(call);
@@ -563,7 +563,8 @@ struct unmap_scan {
 	/* The area that came first and is pinned by accesses, and how often they have been told so. */
 	iova_t pinned, pinned_last;
 	unsigned int told;
-	bool tell; /* they are to be told now */
+	bool tell;    /* they are to be told now */
+	bool retired; /* pages of tables wait for being freed */
 };
 
 /*
@@ -616,7 +617,7 @@ static int retract_batch_locked(struct ioas *ioas, struct unmap_scan *scan,
 	if (*n)
 		rc = 0;
 	for (size_t i = 0; i < *n; i++) {
-		domains_unmap_area_locked(ioas, batch[i]);
+		scan->retired |= domains_unmap_area_locked(ioas, batch[i]);
 		iova_map_retract(ioas->map, batch[i]);
 	}
 	return rc;
@@ -645,7 +646,8 @@ static void remove_batch(struct ioas *ioas, struct unmap_scan *scan, struct iova
 	tell_batch(ioas, batch, n);
 	generation = iova_map_generation(ioas->map);
 	iova_map_sync(ioas->map);
-	domains_free_retired(ioas, generation);
+	if (scan->retired)
+		domains_free_retired(ioas, generation);
 	if (ioas->nr_domains)
 		for (size_t i = 0; i < n; i++)
 			backing_unpin(batch[i]->backing, batch[i]->offset,
@@ -653,7 +655,14 @@ static void remove_batch(struct ioas *ioas, struct unmap_scan *scan, struct iova
 	iova_map_lock(ioas->map);
 	for (size_t i = 0; i < n; i++)
 		iova_map_remove(ioas->map, batch[i]);
+	scan->retired = domains_trim_locked(ioas);
+	generation = iova_map_generation(ioas->map);
 	iova_map_unlock(ioas->map);
+	if (SWI_UNLIKELY(scan->retired)) {
+		iova_map_sync(ioas->map);
+		domains_free_retired(ioas, generation);
+		scan->retired = false;
+	}
 	for (size_t i = 0; i < n; i++) {
 		scan->removed += batch[i]->last - batch[i]->iova + 1;
 		scan->at_end = batch[i]->last == IOVA_MAX;

@@ -98,6 +98,11 @@ void backing_open_file(struct backing *b, uint64_t offset, uint64_t len, unsigne
  */
 int backing_page_key(struct backing *b, uint64_t page, struct page_key *key);
 /*
+ * How large the pages of the memory are that bytes [offset, offset+len) lie in, all pinned: 2 MiB if all are at least that
+ * (hugetlb), else 4 KiB, also where it is not known.
+ */
+uint64_t backing_page_size(struct backing *b, uint64_t offset, uint64_t len);
+/*
  * How often the page is pinned at this moment, counting each page of each backing whose payer
  * belongs to `a`. Takes time with all that is pinned. Negative: -ENOMEM.
  */

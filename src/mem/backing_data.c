@@ -218,6 +218,37 @@ int backing_page_key(struct backing *b, uint64_t page, struct page_key *key)
 	return ret;
 }
 
+/* Whether all memory of [addr, last] in a window is known to be of huge pages. */
+static bool window_is_huge(const struct mem_window *win, uint64_t addr, uint64_t last)
+{
+	const struct mem_ident *ids = win->idents ? win->idents : &win->ident;
+
+	for (unsigned i = 0; i < win->nr_idents; i++)
+		if (ids[i].addr <= last && ids[i].last >= addr && !ids[i].huge)
+			return false;
+	return win->nr_idents;
+}
+
+uint64_t backing_page_size(struct backing *b, uint64_t offset, uint64_t len)
+{
+	struct span s = span_of(b, offset, len);
+	struct run *run;
+	bool huge = true;
+
+	pthread_mutex_lock(&b->lock);
+	for (run = backing_run_at(b, s.first); huge && run && run->page < s.end;
+	     run = run_next(run)) {
+		uint64_t first = SWI_MAX(run->page, s.first);
+		uint64_t end = SWI_MIN(run_end(b, run), s.end);
+
+		huge = run->seg &&
+		       window_is_huge(&run->seg->window, page_base(b) + (first << SWI_PAGE_SHIFT),
+				      page_base(b) + ((end << SWI_PAGE_SHIFT) - 1));
+	}
+	pthread_mutex_unlock(&b->lock);
+	return huge ? 2ull << 20 : SWI_PAGE_SIZE;
+}
+
 struct registry_look {
 	const struct page_key *key;
 	struct candidate {

@@ -164,6 +164,14 @@ uint64_t pgtable_unmap_pages(struct pgtable *pt, iova_t iova, uint64_t pgsize, u
 			     struct pgtable_gather *gather);
 
 /*
+ * Takes pages of tables away that translate nothing but IOVAs of [first, last], where nothing is mapped: unmapping leaves
+ * those that it empties by and by.
+ */
+void pgtable_trim(struct pgtable *pt, iova_t first, iova_t last, struct pgtable_gather *gather);
+/* Pages of tables in use, and those waiting in gathers: pgtable_info.tables, roughly, at no cost. */
+size_t pgtable_tables(struct pgtable *pt);
+
+/*
  * Frees the pages of tables in `gather`, which is as new then. Readers that were inside when they
  * were unlinked have left.
  */

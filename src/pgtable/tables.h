@@ -42,13 +42,13 @@ struct table_segment {
 
 struct tables {
 	phys_t base;
-	unsigned page_lg2;    /* bytes in a page of tables */
-	unsigned first_lg2;   /* pages in the first segment */
-	unsigned dirty_words; /* for each page */
-	uint32_t limit;	      /* so many fit below the end of physical space */
-	pthread_mutex_t lock; /* a leaf */
-	uint32_t roomy;	      /* segments that have a free page, as bits; lock */
-	uint32_t live;	      /* lock */
+	unsigned page_lg2;	/* bytes in a page of tables */
+	unsigned first_lg2;	/* pages in the first segment */
+	unsigned dirty_words;	/* for each page */
+	uint32_t limit;		/* so many fit below the end of physical space */
+	pthread_mutex_t lock;	/* a leaf */
+	uint32_t roomy;		/* segments that have a free page, as bits; lock */
+	_Atomic(uint32_t) live; /* written under the lock */
 	struct table_segment segment[TABLE_SEGMENTS];
 };
 

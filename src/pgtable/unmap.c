@@ -4,7 +4,8 @@
  *
  * From the root down to where the range begins: a table that the range covers and that is full goes
  * as a whole, by the entry that points to it; leaves go one by one, to the end of their table; and
- * anything else ends it. Tables that go keep their contents, for readers that are in them, and are
+ * anything else ends it. So empty tables stay where a range does not cover them; pgtable_trim() is for whoever knows
+ * of a range in which nothing is mapped. Tables that go keep their contents, for readers that are in them, and are
  * wiped when the gather is freed.
  */
 #include "pgtable/internal.h"
@@ -184,4 +185,54 @@ uint64_t pgtable_unmap(struct pgtable *pt, iova_t iova, uint64_t length,
 
 	/* What the range covers of a table is what steps of the largest sizes would cover. */
 	return unmap_range(pt, iova, length, pt->geo.arm_rules ? largest : 0, gather);
+}
+
+/* ---- empty tables ---------------------------------------------------------------------------- */
+
+/* In a table whose slot 0 is at `base`, which [first, last] meets. */
+static void trim_table(struct pgtable *pt, struct table *table, unsigned level, iova_t base,
+		       iova_t first, iova_t last, struct pgtable_gather *gather)
+{
+	unsigned lg2 = level_lg2(&pt->geo, level);
+	unsigned from = (unsigned)((first - base) >> lg2), to = (unsigned)((last - base) >> lg2);
+
+	for (unsigned i = from; level && i <= to; i++) {
+		uint64_t e = atomic_load_explicit(&table->slot[i], memory_order_acquire);
+		iova_t at = base + ((iova_t)i << lg2), end = at + low_mask(lg2);
+		struct table below;
+		uint32_t number;
+
+		if (!entry_present(&pt->geo, e) || !entry_is_table(&pt->geo, level, e))
+			continue;
+		number = table_number(&pt->tables, entry_pa(&pt->geo, e));
+		if (at >= first && end <= last) {
+			atomic_store_explicit(&table->slot[i], 0, memory_order_release);
+			dirty_forget(table, i, 1);
+			gather_table(pt, gather, number);
+			continue;
+		}
+		below = table_at(&pt->tables, number);
+		trim_table(pt, &below, level - 1, at, SWI_MAX(first, at), SWI_MIN(last, end),
+			   gather);
+	}
+}
+
+void pgtable_trim(struct pgtable *pt, iova_t first, iova_t last, struct pgtable_gather *gather)
+{
+	struct path path;
+	iova_t reach;
+
+	/* Of a sign-extended table the upper half is nobody's business here. */
+	path_enter(pt, 0, &path);
+	reach = low_mask(
+		SWI_MIN(pt->geo.va_bits - pt->geo.sign_extended,
+			level_lg2(&pt->geo, path.top) + level_slots_lg2(&pt->geo, path.top)));
+	last = SWI_MIN(last, reach);
+	if (first <= last)
+		trim_table(pt, &path.at[path.top].table, path.top, 0, first, last, gather);
+}
+
+size_t pgtable_tables(struct pgtable *pt)
+{
+	return atomic_load_explicit(&pt->tables.live, memory_order_relaxed);
 }

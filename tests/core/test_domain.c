@@ -254,6 +254,22 @@ static void small_leaves_make_way(void **state)
 	hwpt = hwpt_get(rig, id);
 	pgtable_get_info(hwpt->tables.table, &info);
 	assert_true(info.tables <= 5);
+	/* All over the place, a few of which stay. */
+	for (uint64_t i = 0; i < 5000; i++) {
+		uint64_t iova = (i * 0x9e3779b97f4a7c15ull >> 20) % (1ull << 46) & -PAGE;
+
+		assert_rc(map(rig->ctx, rig->ioas[0], RW, iova, memory, PAGE), 0);
+		assert_true(leaf_at(rig, id, iova).length == PAGE);
+		if (i % 100)
+			assert_rc(unmap(rig->ctx, rig->ioas[0], iova, PAGE), 0);
+		pgtable_get_info(hwpt->tables.table, &info);
+		assert_true(info.tables <= 1500);
+	}
+	for (uint64_t i = 0; i < 5000; i += 100) {
+		uint64_t iova = (i * 0x9e3779b97f4a7c15ull >> 20) % (1ull << 46) & -PAGE;
+
+		assert_true(leaf_at(rig, id, iova).length == PAGE);
+	}
 	obj_put(&hwpt->obj);
 }
 
@@ -621,6 +637,7 @@ static void change_slot(struct rig *rig, char *memory, unsigned slot, uint64_t *
 struct changer {
 	pthread_t thread;
 	struct rig *rig;
+	struct hwpt *hwpt[3];
 	char *memory;
 	unsigned slot;
 };
@@ -630,8 +647,12 @@ static void *change_thread(void *data)
 	struct changer *c = data;
 	uint64_t random = c->slot;
 
-	for (unsigned i = 0; i < 300; i++)
+	for (unsigned i = 0; i < 300; i++) {
+		/* Empty pages of tables are looked for at once. */
+		for (unsigned k = 0; k < 3 && i % 3 == 0; k++)
+			c->hwpt[k]->tables.trim_at = 1;
 		change_slot(c->rig, c->memory, c->slot + (i & 1), &random);
+	}
 	return NULL;
 }
 
@@ -662,11 +683,15 @@ static void dma_beside_changes(void **state)
 		load[i].odd = i;
 		pthread_create(&load[i].thread, NULL, load_thread, &load[i]);
 	}
+	for (unsigned i = 0; i < 3; i++)
+		changer[0].hwpt[i] = changer[1].hwpt[i] = hwpt_get(rig, id[i]);
 	for (unsigned i = 0; i < 2; i++)
 		pthread_create(&changer[i].thread, NULL, change_thread, &changer[i]);
 	for (unsigned i = 0; i < 2; i++)
 		pthread_join(changer[i].thread, NULL);
 	stop = true;
+	for (unsigned i = 0; i < 3; i++)
+		obj_put(&changer[0].hwpt[i]->obj);
 	for (unsigned i = 0; i < 2; i++) {
 		pthread_join(load[i].thread, NULL);
 		swiommu_dma_close(load[i].dma);

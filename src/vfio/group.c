@@ -247,6 +247,11 @@ static long set_locked(struct vfio_group_file *gf, struct swiommu_caller *caller
 	if (found)
 		return vfio_fail(caller, found, "%s: fd %d is neither a container nor an iommufd",
 				 what, fd);
+	/* Devices that are still open in an iommufd that was set before. */
+	if (container && gf->nr_device_files)
+		return vfio_fail(caller, -EPERM,
+				 "%s: %u device file(s) of group %u are open in an iommufd", what,
+				 gf->nr_device_files, gf->group->group->id);
 	if (container) {
 		rc = vfio_container_add_group(container, gf->group, caller);
 		if (!rc)

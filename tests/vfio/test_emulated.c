@@ -222,6 +222,10 @@ static void emulated_devices_in_an_iommufd_group(void **state)
 	start_master(&dev);
 	assert_int_equal(probe_dma(g->devices[OTHER], 0x10000, &byte), 0);
 	assert_int_equal(byte, 0x42);
+	/* It stays there, and so the group cannot go into a container meanwhile. */
+	assert_int_equal(group_ioctl(g, 1, VFIO_GROUP_UNSET_CONTAINER, NULL), 0);
+	assert_int_equal(set_container(g, 1, CONTAINER_FD), -EPERM);
+	assert_int_equal(probe_dma(g->devices[OTHER], 0x10000, &byte), 0);
 	munmap(page, P);
 }
 

@@ -230,7 +230,10 @@ static void do_map_arena(struct world *w)
 static void do_unmap(struct world *w)
 {
 	struct {
-		struct vfio_iommu_type1_dma_unmap head;
+		struct {
+			uint32_t argsz, flags;
+			uint64_t iova, size;
+		} head;
 		struct vfio_bitmap bitmap;
 	} u = {.head = {.argsz = sizeof(u)}};
 
@@ -250,7 +253,9 @@ static void do_unmap(struct world *w)
 static void do_info(struct world *w)
 {
 	struct {
-		struct vfio_iommu_type1_dirty_bitmap head;
+		struct {
+			uint32_t argsz, flags;
+		} head;
 		struct vfio_iommu_type1_dirty_bitmap_get get;
 	} dirty = {.head = {.argsz = sizeof(dirty), .flags = 1u << pick(w->in, 3)}};
 	struct vfio_iommu_type1_info info = {.argsz = seldom(w->in, 4) ? 24 : 400};

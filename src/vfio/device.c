@@ -107,6 +107,8 @@ static int init_locks(struct vfio_device *dev)
 {
 	pthread_mutex_t *locks[] = {&dev->life, &dev->attach, &dev->reset};
 
+	/* Of the default kind: cannot fail. */
+	pthread_rwlock_init(&dev->dma_log_lock, NULL);
 	for (unsigned int i = 0; i < ARRAY_SIZE(locks); i++) {
 		if (!pthread_mutex_init(locks[i], NULL))
 			continue;
@@ -119,6 +121,7 @@ static int init_locks(struct vfio_device *dev)
 
 static void fini_locks(struct vfio_device *dev)
 {
+	pthread_rwlock_destroy(&dev->dma_log_lock);
 	pthread_mutex_destroy(&dev->reset);
 	pthread_mutex_destroy(&dev->attach);
 	pthread_mutex_destroy(&dev->life);
@@ -238,6 +241,7 @@ void vfio_device_stop(struct vfio_device *dev)
 	if (dev->idev)
 		swiommu_device_unblock_requests(dev->idev);
 	vfio_irqs_stop(dev);
+	vfio_dma_log_stop(dev);
 }
 
 int vfio_device_reset(struct vfio_device *dev, bool wait)
@@ -374,6 +378,9 @@ int vfio_dma_write(struct vfio_dma *dma, uint64_t iova, const void *buf, size_t 
 	rc = SWI_LIKELY(dma->stream)
 		     ? swiommu_dma_write(dma->stream, iova, buf, len)
 		     : vfio_emulated_dma(dev, iova, (void *)(uintptr_t)buf, len, true);
+	/* Also after an error: some bytes may have moved. */
+	if (SWI_UNLIKELY(atomic_load_explicit(&dev->dma_log, memory_order_relaxed)))
+		vfio_dma_log_mark(dev, iova, len);
 out:
 	if (rc)
 		atomic_fetch_add(&dev->stats.dma_faults, 1);

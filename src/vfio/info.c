@@ -9,7 +9,7 @@
  * Capabilities are collected in a small chain behind the fixed part. When the caller has not enough
  * room for all of them it learns the size it needs and gets none.
  *
- * Features: those of the model.
+ * Features: those of the model; for a model that has none, and makes its DMA here, DMA logging (dma_log.c).
  */
 #include "vfio/internal.h"
 
@@ -188,6 +188,27 @@ long vfio_ioctl_get_irq_info(struct vfio_file *file, struct swiommu_caller *call
 	return vfio_copy_out(caller, arg, &info, sizeof(info), "VFIO_DEVICE_GET_IRQ_INFO");
 }
 
+long vfio_check_feature(struct swiommu_caller *caller, uint32_t argsz, uint32_t flags,
+			uint32_t directions, uint32_t size)
+{
+	const uint32_t get_set = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_SET;
+	const unsigned int feature = flags & VFIO_DEVICE_FEATURE_MASK;
+
+	if (flags & get_set & ~directions)
+		return vfio_fail(caller, -EINVAL, "VFIO_DEVICE_FEATURE: feature %u has no %s",
+				 feature, directions & VFIO_DEVICE_FEATURE_GET ? "SET" : "GET");
+	if (flags & VFIO_DEVICE_FEATURE_PROBE)
+		return 0;
+	if (!(flags & get_set))
+		return vfio_fail(caller, -EINVAL,
+				 "VFIO_DEVICE_FEATURE: feature %u: neither GET nor SET", feature);
+	if (argsz < sizeof(struct vfio_device_feature) + size)
+		return vfio_fail(caller, -EINVAL,
+				 "VFIO_DEVICE_FEATURE: feature %u: argsz is %u, at least %zu needed",
+				 feature, argsz, sizeof(struct vfio_device_feature) + size);
+	return 1;
+}
+
 long vfio_ioctl_feature(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg)
 {
 	const uint32_t get_set = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_SET;
@@ -204,9 +225,11 @@ long vfio_ioctl_feature(struct vfio_file *file, struct swiommu_caller *caller, u
 				 "VFIO_DEVICE_FEATURE: GET and SET together only with PROBE");
 	if (file->dev->model->feature) {
 		rc = file->dev->model->feature(file->dev->priv, caller, arg, head[0], head[1]);
-		if (rc != -ENOTTY)
-			return rc;
+	} else {
+		rc = vfio_dma_log_feature(file->dev, caller, arg, head[0], head[1]);
 	}
+	if (rc != -ENOTTY)
+		return rc;
 	return vfio_fail(caller, -ENOTTY, "VFIO_DEVICE_FEATURE: %s does not have feature %u",
 			 file->dev->place.bdf, head[1] & VFIO_DEVICE_FEATURE_MASK);
 }

@@ -141,6 +141,9 @@ struct vfio_device {
 	unsigned int group_opens;
 	bool group_bound;
 
+	/* What its writes to memory are logged in; NULL: they are not. See dma_log.c; under the lock. */
+	pthread_rwlock_t dma_log_lock;
+	struct vfio_dma_log *_Atomic dma_log;
 	struct vfio_ioeventfds *ioeventfds; /* NULL until one is set; see ioeventfd.c; life */
 
 	/*
@@ -275,6 +278,22 @@ int vfio_emulated_bind(struct vfio_device *dev, struct iommufd_ctx *ctx, uint32_
 void vfio_emulated_unbind(struct vfio_device *dev);
 /* As swiommu_dma_read() and _write(). */
 int vfio_emulated_dma(struct vfio_device *dev, uint64_t iova, void *buf, size_t len, bool write);
+
+/* dma_log.c */
+/* One of the DMA_LOGGING features; -ENOTTY, without a reason: another one. */
+long vfio_dma_log_feature(struct vfio_device *dev, struct swiommu_caller *caller, uint64_t arg,
+			  uint32_t argsz, uint32_t flags);
+/* The device has written [iova, iova+len). */
+void vfio_dma_log_mark(struct vfio_device *dev, uint64_t iova, size_t len);
+void vfio_dma_log_stop(struct vfio_device *dev);
+/* Sets bits [first, last] of a bitmap of 64-bit words in the caller's memory. -EFAULT. */
+long vfio_set_bits(struct swiommu_caller *caller, uint64_t base, uint64_t first, uint64_t last);
+/*
+ * What every feature checks of a call, in the kernel's order: 1 go on, 0 it was a probe, or a negative errno.
+ * `directions`: GET, SET or both; `size`: of its struct.
+ */
+long vfio_check_feature(struct swiommu_caller *caller, uint32_t argsz, uint32_t flags,
+			uint32_t directions, uint32_t size);
 
 /* token.c */
 /* "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx" of `len` characters. False: not one. */

@@ -202,7 +202,10 @@ static long map_dma(struct type1 *t, struct swiommu_caller *caller, uint64_t arg
 /* ---- UNMAP_DMA --------------------------------------------------------------------------- */
 
 struct unmap {
-	struct vfio_iommu_type1_dma_unmap head;
+	struct {
+		uint32_t argsz, flags;
+		uint64_t iova, size;
+	} head; /* struct vfio_iommu_type1_dma_unmap, up to its data */
 	struct vfio_bitmap bitmap; /* with GET_DIRTY_BITMAP */
 	iova_t last;
 };

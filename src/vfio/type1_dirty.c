@@ -36,8 +36,7 @@ long type1_check_bitmap(struct type1 *t, struct swiommu_caller *caller,
 
 #define CHUNK 512u
 
-/* Sets bits [first, last] of the caller's bitmap. */
-static long set_bits(struct swiommu_caller *caller, uint64_t base, uint64_t first, uint64_t last)
+long vfio_set_bits(struct swiommu_caller *caller, uint64_t base, uint64_t first, uint64_t last)
 {
 	uint8_t buf[CHUNK];
 
@@ -77,7 +76,7 @@ long type1_report_dirty(struct type1 *t, struct swiommu_caller *caller,
 		iova_map_unlock(t->ioas->map);
 		if (!area || first > last)
 			return 0;
-		rc = set_bits(caller, (uintptr_t)bitmap->data, (first - iova) / bitmap->pgsize,
+		rc = vfio_set_bits(caller, (uintptr_t)bitmap->data, (first - iova) / bitmap->pgsize,
 			      (end - iova) / bitmap->pgsize);
 		from = end + 1;
 		if (end == last)

@@ -439,9 +439,9 @@ static long dirty_pages(struct group_rig *g, uint32_t flags, uint64_t iova, uint
 			uint64_t pgsize, uint64_t *bits, uint64_t bytes)
 {
 	struct {
-		struct vfio_iommu_type1_dirty_bitmap head;
+		uint32_t argsz, flags;
 		struct vfio_iommu_type1_dirty_bitmap_get get;
-	} u = {{.argsz = sizeof(u), .flags = flags}, {iova, size, {pgsize, bytes, (__u64 *)bits}}};
+	} u = {sizeof(u), flags, {iova, size, {pgsize, bytes, (__u64 *)bits}}};
 
 	return container_ioctl(g, 0, VFIO_IOMMU_DIRTY_PAGES, &u);
 }
@@ -495,10 +495,10 @@ static long unmap_dirty(struct group_rig *g, uint32_t argsz, uint32_t flags, uin
 			uint64_t size, uint64_t *bits, uint64_t bytes)
 {
 	struct {
-		struct vfio_iommu_type1_dma_unmap head;
+		uint32_t argsz, flags;
+		uint64_t iova, size;
 		struct vfio_bitmap bitmap;
-	} u = {{.argsz = argsz, .flags = flags, .iova = iova, .size = size},
-	       {P, bytes, (__u64 *)bits}};
+	} u = {argsz, flags, iova, size, {P, bytes, (__u64 *)bits}};
 
 	return container_ioctl(g, 0, VFIO_IOMMU_UNMAP_DMA, &u);
 }

@@ -22,7 +22,9 @@ static int teardown(void **state)
 }
 
 struct info {
-	struct vfio_pci_hot_reset_info head;
+	struct {
+		uint32_t argsz, flags, count;
+	} head;
 	struct vfio_pci_dependent_device devices[4];
 };
 
@@ -51,7 +53,9 @@ static uint32_t entry(const struct info *info, uint8_t bus, uint8_t devfn)
 static long hot_reset(struct rig *dev, uint32_t count, const int32_t *fds)
 {
 	struct {
-		struct vfio_pci_hot_reset head;
+		struct {
+			uint32_t argsz, flags, count;
+		} head;
 		int32_t fds[8];
 	} u = {.head = {.argsz = sizeof(u), .count = count}};
 

@@ -71,19 +71,22 @@ static bool may_tell_fault(struct session *s, struct session_device *d, uint64_t
 	return tell;
 }
 
-static const char *fault_cause(int error)
+static const char *fault_cause(const struct swiommu_fault *f)
 {
-	switch (error) {
+	switch (f->error) {
 	case -ENOENT:
 		return "not mapped";
 	case -EPERM:
 		return "no permission";
 	case -ENXIO:
-		return "the device is not attached to an IOAS";
+		return f->pasid ? "the PASID is not attached"
+				: "the device is not attached to an IOAS";
 	case -EOVERFLOW:
 		return "the range passes 2^64";
 	default:
-		return "the memory behind the mapping is gone";
+		/* Only of a guest's tables there is more to say then. */
+		return f->nearest[0] ? "outside of the guest's memory"
+				     : "the memory behind the mapping is gone";
 	}
 }
 
@@ -92,6 +95,7 @@ static void on_fault(void *data, const struct swiommu_fault *f)
 	struct session *s = data;
 	struct session_device *d = NULL;
 	uint64_t hidden = 0;
+	char pasid[24] = "";
 
 	for (size_t i = 0; i < s->nr_devices; i++)
 		if (!strcmp(s->devices[i].place.bdf, f->device))
@@ -101,9 +105,11 @@ static void on_fault(void *data, const struct swiommu_fault *f)
 	if (hidden)
 		session_say(s, "%s: %llu more DMA faults were not shown", f->device,
 			    (unsigned long long)hidden);
-	session_say(s, "%s: DMA fault: %s of %zu bytes at IOVA %#llx: %s%s%s", f->device,
+	if (f->pasid)
+		snprintf(pasid, sizeof(pasid), " with PASID %u", f->pasid);
+	session_say(s, "%s: DMA fault: %s of %zu bytes at IOVA %#llx%s: %s%s%s", f->device,
 		    f->write ? "write" : "read", f->length, (unsigned long long)f->iova,
-		    fault_cause(f->error), f->nearest[0] ? "; " : "", f->nearest);
+		    pasid, fault_cause(f), f->nearest[0] ? "; " : "", f->nearest);
 }
 
 void session_hooks(struct session *s, struct swiommu_hooks *out)

@@ -105,6 +105,18 @@ static void test_scene(void **state)
 	assert_exit(&cmd, 0);
 }
 
+/* What a VMM does with the IOMMU. */
+static void guests_have_tables(void **state)
+{
+	static const char *const clients[] = {"./client", "./client-static"};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(clients); i++) {
+		command_run(&cmd, NULL, ARGV(RUN, "-d", "iopf", "--", clients[i], "nested"));
+		assert_exit(&cmd, 0);
+	}
+}
+
 static bool have_helper(void)
 {
 	return !access("./libswiommu-preload.so", R_OK);
@@ -804,6 +816,7 @@ static void kills_leave_nothing(void **state)
 
 static const struct CMUnitTest caller_tests[] = {
 	TEST(private_memory_is_made_shared),
+	TEST(guests_have_tables),
 	TEST(helper_can_be_left_out),
 	TEST(other_preloads_are_kept),
 	TEST(exit_status_is_passed_on),

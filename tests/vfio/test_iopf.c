@@ -208,6 +208,39 @@ static void a_reset_ends_the_waiting(void **state)
 	assert_int_equal(f->mem[0], 7);
 }
 
+static void a_pasid_of_its_own(void **state)
+{
+	struct fixture *f = *state;
+	struct iommu_hwpt_alloc hwpt = {.size = sizeof(hwpt),
+					.flags = IOMMU_HWPT_ALLOC_PASID,
+					.dev_id = f->rig.devid,
+					.pt_id = f->rig.ioas};
+	struct vfio_device_attach_iommufd_pt attach = {
+		.argsz = 16, .flags = VFIO_DEVICE_ATTACH_PASID, .pasid = 42};
+
+	map(f);
+	assert_int_equal(rig_detach(&f->rig), 0);
+	ctx_ioctl(f, IOMMU_HWPT_ALLOC, &hwpt);
+	attach.pt_id = hwpt.out_hwpt_id;
+	rig_expect(&f->rig, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach, 0);
+	go(f, IOVA, READ_MEMORY);
+	assert_int_equal(outcome(f), 1);
+	rig_write(&f->rig, 0, 16, 4, 42);
+	go(f, IOVA, READ_MEMORY);
+	assert_int_equal(outcome(f), 0);
+	/* One that is not attached, and one that cannot be. */
+	rig_write(&f->rig, 0, 16, 4, 43);
+	go(f, IOVA, READ_MEMORY);
+	assert_int_equal(outcome(f), 1);
+	rig_write(&f->rig, 0, 16, 4, 1u << 20);
+	go(f, IOVA, READ_MEMORY);
+	assert_int_equal(outcome(f), 1);
+	assert_int_equal(rig_read(&f->rig, 0, 16, 4), 1u << 20);
+	rig_write(&f->rig, 0, 16, 4, 42);
+	go(f, IOVA, READ_MEMORY);
+	assert_int_equal(outcome(f), 0);
+}
+
 static void closing_ends_the_waiting(void **state)
 {
 	struct fixture *f = *state;
@@ -250,6 +283,7 @@ int main(void)
 		T(a_miss_is_a_page_request),
 		T(a_refused_request_is_an_error),
 		T(a_reset_ends_the_waiting),
+		T(a_pasid_of_its_own),
 		T(closing_ends_the_waiting),
 		cmocka_unit_test_setup_teardown(registers_through_a_mapping, setup_polled,
 						teardown),

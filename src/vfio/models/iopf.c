@@ -7,6 +7,7 @@
  *   0x0  8 bytes  address in memory
  *   0x8  4 bytes  command: bit 0 go, cleared when it is done; bit 1 direction: 1 reads memory into the device
  *   0xc  4 bytes  outcome of the last command: 0, or 1: memory could not be reached
+ *   0x10 4 bytes  PASID that the requests of the next command carry; 0: none
  *
  * An address that is not mapped is a page request if the client has attached the device to a page table with a fault
  * queue; the command then waits for the answer. BAR0 is one page, trapped, or with mmio=poll shared, so that a client
@@ -25,6 +26,7 @@
 #define REG_ADDRESS 0x0u
 #define REG_COMMAND 0x8u
 #define REG_OUTCOME 0xcu
+#define REG_PASID 0x10u
 #define COMMAND_GO 1u
 #define COMMAND_READ 2u
 #define BUFFER 4096u
@@ -40,6 +42,7 @@ struct iopf {
 
 	/* The worker's. */
 	struct vfio_dma dma;
+	uint32_t pasid; /* of dma */
 	uint8_t buffer[BUFFER];
 };
 
@@ -53,6 +56,23 @@ static void set(struct iopf *f, unsigned int reg, uint32_t value)
 	__atomic_store_n(&f->regs[reg / 4], value, __ATOMIC_RELEASE);
 }
 
+/* The next requests carry the PASID. -EINVAL: there is none. */
+static int use_pasid(struct iopf *f, uint32_t pasid)
+{
+	struct vfio_dma dma;
+	int rc;
+
+	if (pasid == f->pasid)
+		return 0;
+	rc = vfio_dma_open_with(f->dev, &dma, pasid, SWIOMMU_DMA_PAGE_REQUESTS);
+	if (rc)
+		return rc;
+	vfio_dma_close(&f->dma);
+	f->dma = dma;
+	f->pasid = pasid;
+	return 0;
+}
+
 static void look(void *arg)
 {
 	struct iopf *f = arg;
@@ -62,8 +82,10 @@ static void look(void *arg)
 
 	if (!(command & COMMAND_GO))
 		return;
-	rc = command & COMMAND_READ ? vfio_dma_read(&f->dma, address, f->buffer, BUFFER)
-				    : vfio_dma_write(&f->dma, address, f->buffer, BUFFER);
+	rc = use_pasid(f, get(f, REG_PASID));
+	if (!rc)
+		rc = command & COMMAND_READ ? vfio_dma_read(&f->dma, address, f->buffer, BUFFER)
+					    : vfio_dma_write(&f->dma, address, f->buffer, BUFFER);
 	set(f, REG_OUTCOME, rc != 0);
 	set(f, REG_COMMAND, command & ~COMMAND_GO);
 }
@@ -89,7 +111,7 @@ static int region_write(void *priv, unsigned int region, uint64_t offset, unsign
 	if (size < 4)
 		return 0;
 	for (unsigned int at = (unsigned int)offset; size; size -= 4, at += 4, value >>= 32)
-		if (at < REG_OUTCOME)
+		if (at < REG_OUTCOME || at == REG_PASID)
 			set(f, at, (uint32_t)value);
 	vfio_worker_kick(&f->worker);
 	return 0;
@@ -123,6 +145,7 @@ static int open_device(void *priv)
 	struct iopf *f = priv;
 	int rc = vfio_dma_open_with(f->dev, &f->dma, 0, SWIOMMU_DMA_PAGE_REQUESTS);
 
+	f->pasid = 0;
 	if (rc)
 		return rc;
 	rc = vfio_worker_start(&f->worker, f->polled ? POLL_US : 0);

@@ -9,7 +9,8 @@
  * A listener is registered for a bound device. While the device is attached (all its requests, PASID 0), the
  * listener knows every mapping of the IOAS below: those that are there at attach are told one by one, later
  * ones as they come. An UNMAP returns only after the listener has forgotten the range. Detach and replace make
- * it forget everything, replace tells the new mappings then; both before they return.
+ * it forget everything, replace tells the new mappings then; both before they return. Behind a nested HWPT there is nothing
+ * to tell: only the device's own DMA knows the way there.
  *
  * Callbacks of one listener may come from several threads, also at once, but never two of them for the
  * same IOVA. They may block: MAP, UNMAP and attach wait for them, with locks of the IOAS held (docs/locking.md).

@@ -335,7 +335,7 @@ int vfio_dma_listen(struct vfio_device *dev, struct dma_listener *l, struct swi_
 {
 	if (dev->place.emulated)
 		return swi_fail(why, -EOPNOTSUPP,
-				"the DMA of this model is done elsewhere: it cannot be emulated");
+				"an emulated device has no mappings of its own");
 	return dma_listener_add(dev->idev, l, why);
 }
 

@@ -11,7 +11,10 @@
 
 struct dma_listener;
 
-/* Registers for the mappings that the device's DMA meets, see core/dma_listener.h. Between open and close. */
+/*
+ * Registers for the mappings that the device's DMA meets, see core/dma_listener.h. Between open and close. -EOPNOTSUPP: an
+ * emulated device has none.
+ */
 int vfio_dma_listen(struct vfio_device *dev, struct dma_listener *l, struct swi_reason *why);
 
 extern const struct vfio_model vfio_model_ioat;

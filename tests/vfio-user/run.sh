@@ -56,6 +56,7 @@ for helper in "" --no-helper; do
 		scene "$twin" "" "$helper" basic
 	done
 	scene "maps=2" "" "$helper" basic
+	scene twin ",emulated=1" "$helper" basic
 	scene twin "" "$helper" dies "is lost: the server has closed the connection"
 	scene twin ",reconnect=30" "$helper" returns "there is a server at .* again"
 done

@@ -198,7 +198,9 @@ static int user_open(void *priv)
 		goto close_dma;
 	u->listener.ops = &vu_listener_ops;
 	rc = vfio_dma_listen(u->dev, &u->listener, &why);
-	if (!rc)
+	u->listening = !rc;
+	/* An emulated device has no mappings of its own: all of its DMA comes as messages. */
+	if (!rc || rc == -EOPNOTSUPP)
 		return 0;
 	swi_log(place->log, SWI_LOG_WARN, "%s: %s", place->bdf, why.text);
 	vu_link_stop(u);
@@ -212,7 +214,8 @@ static void user_close(void *priv)
 {
 	struct vu_device *u = priv;
 
-	dma_listener_remove(&u->listener);
+	if (u->listening)
+		dma_listener_remove(&u->listener);
 	vu_link_stop(u);
 	u->serving = false;
 	vfio_dma_close(&u->dma);

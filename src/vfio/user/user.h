@@ -76,6 +76,7 @@ struct vu_device {
 
 	struct vu_maps maps;
 	struct dma_listener listener;
+	bool listening;
 	struct vfio_dma dma; /* for DMA by messages; the reading thread's */
 	bool serving;	     /* it is open; conn.call or the reading thread */
 

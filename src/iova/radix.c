@@ -221,6 +221,20 @@ static void pieces_of(const struct radix_table *table, iova_t first, iova_t last
 	p->nwhole = i < end ? end - i : 0;
 }
 
+/*
+ * The table below a whole slot of a span: an area that filled a root which then grew is in that former
+ * root, below slot 0, and not in the slot itself. Otherwise NULL; the table is all the area's.
+ */
+static struct radix_table *former_root(const struct radix_table *table, const struct pieces *p)
+{
+	return p->nwhole && !p->whole ? slot_table(table, 0) : NULL;
+}
+
+static iova_t slot_last(const struct radix_table *table, iova_t first)
+{
+	return first | (((iova_t)1 << radix_shift(table->level)) - 1);
+}
+
 /* Counts the slots of a span whose tables exist. */
 static void count_slots(struct radix_table *table, iova_t first, iova_t last)
 {
@@ -241,9 +255,13 @@ static void count_slots(struct radix_table *table, iova_t first, iova_t last)
 static void show(struct radix_table *table, iova_t first, iova_t last, struct iova_area *area)
 {
 	uintptr_t word = (uintptr_t)area;
+	struct radix_table *former;
 	struct pieces p;
 
 	pieces_of(table, first, last, &p);
+	former = former_root(table, &p);
+	if (former)
+		show(former, first, slot_last(table, first), area);
 	for (unsigned k = 0; k < p.nparts; k++) {
 		struct radix_table *below = slot_table(table, p.part[k].index);
 
@@ -252,7 +270,7 @@ static void show(struct radix_table *table, iova_t first, iova_t last, struct io
 		else
 			slot_set(table, p.part[k].index, area ? word | RADIX_PART : 0);
 	}
-	for (unsigned i = 0; i < p.nwhole; i++)
+	for (unsigned i = former ? 1 : 0; i < p.nwhole; i++)
 		slot_set(table, p.whole + i, word);
 }
 
@@ -414,9 +432,16 @@ undo:
 static void drop(struct iova_map *map, struct radix_table *table, iova_t first, iova_t last,
 		 bool taken)
 {
+	struct radix_table *former;
 	struct pieces p;
 
 	pieces_of(table, first, last, &p);
+	former = taken ? former_root(table, &p) : NULL;
+	if (former) {
+		drop(map, former, first, slot_last(table, first), true);
+		slot_set(table, 0, 0);
+		table_retire(map, former);
+	}
 	if (taken)
 		table->used -= p.nwhole;
 	for (unsigned k = 0; k < p.nparts; k++) {

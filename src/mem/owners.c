@@ -69,6 +69,17 @@ static struct mem_owner *find_twin_locked(struct mem_owners *owners, struct mem_
 	return NULL;
 }
 
+/* Lists `o`, unless another list has it: an owner can be in the hands of several contexts, but in one list only. */
+static void list_locked(struct mem_owners *owners, struct mem_owner *o)
+{
+	struct mem_owners *none = NULL;
+
+	if (!atomic_compare_exchange_strong(&o->owners, &none, owners))
+		return;
+	atomic_fetch_add_explicit(&owners->refs, 1, memory_order_relaxed);
+	list_add(&owners->buckets[o->hash % BUCKETS], &o->listed);
+}
+
 static void unlist_locked(struct mem_owner *o)
 {
 	if (!list_empty(&o->listed))
@@ -98,11 +109,8 @@ struct mem_owner *mem_owners_share(struct mem_owners *owners, struct mem_owner *
 		if (gone)
 			unlist_locked(gone);
 		twin = find_twin_locked(owners, o);
-		if (!twin) {
-			o->owners = owners;
-			atomic_fetch_add_explicit(&owners->refs, 1, memory_order_relaxed);
-			list_add(&owners->buckets[o->hash % BUCKETS], &o->listed);
-		}
+		if (!twin)
+			list_locked(owners, o);
 		pthread_mutex_unlock(&owners->lock);
 		if (gone)
 			mem_owner_put(gone);

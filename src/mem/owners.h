@@ -17,7 +17,8 @@ int mem_owners_create(struct mem_owners **out);
 void mem_owners_put(struct mem_owners *owners);
 /*
  * An owner that is in use already and interchangeable with `o`, which is put then; or `o`, which others will share
- * from now on. The caller's reference passes from the one to the other. Does not fail.
+ * from now on (in the list that it came to first). The caller's reference passes from the one to the other. Does not
+ * fail.
  */
 struct mem_owner *mem_owners_share(struct mem_owners *owners, struct mem_owner *o);
 

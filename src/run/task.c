@@ -103,18 +103,22 @@ static int task_copy_out(struct swiommu_caller *c, uint64_t uptr, const void *sr
 static int task_get_memory(struct swiommu_caller *c, struct mem_owner **out)
 {
 	struct task *t = task_of(c);
-	int rc = mem_owner_process(t->tid, out, (struct swi_reason *)c->reason);
+	struct mem_owner *owner = NULL;
+	int rc = mem_owner_process(t->tid, &owner, (struct swi_reason *)c->reason);
 
 	if (!rc)
 		mem_owner_process_set_files(*out, shares_open, t->session->shares);
 
 	if (rc)
 		return rc;
-	mem_owner_process_set_devices(*out, groups_is_device, t->session);
-	if (task_valid(t))
-		return 0;
-	mem_owner_put(*out);
-	return -ESRCH;
+	mem_owner_process_set_devices(owner, groups_is_device, t->session);
+	/* Callers may put what they find in *out after a failure. */
+	if (!task_valid(t)) {
+		mem_owner_put(owner);
+		return -ESRCH;
+	}
+	*out = owner;
+	return 0;
 }
 
 /* ---- descriptors ----------------------------------------------------------------------------- */

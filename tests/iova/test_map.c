@@ -5,6 +5,8 @@
  */
 #include "support.h"
 
+#include <malloc.h>
+
 struct fixture {
 	struct iova_map *map;
 	struct iova_reader *reader;
@@ -242,6 +244,43 @@ static void height_follows_the_largest_area(void **state)
 }
 
 /* ---- what a reader remembers ----------------------------------------------------------------- */
+
+/* An area that fills the root stays in it when the root grows, also if it is cut or taken back then. */
+static void an_area_as_large_as_the_root_gives_its_table_back(void **state)
+{
+	static const iova_t sizes[] = {0x200000, 0x40000000, 0x8000000000};
+	struct fixture *f = *state;
+	size_t before = 0;
+
+	for (unsigned int round = 0; round < 300; round++) {
+		iova_t size = sizes[round % ARRAY_SIZE(sizes)];
+		struct iova_area *low = map_area(f->map, 0, size - 1);
+		struct iova_area *high = map_area(f->map, size * 3, size * 3 + 0xfff), *right;
+
+		check_map(f->map);
+		if (round % 2) {
+			right = area_make(0, 0);
+			assert_int_equal(iova_map_split(f->map, low, size / 2 - 1, right), 0);
+			check_map(f->map);
+			unmap_area(f->map, right);
+		}
+		if (round % 4 < 2) {
+			unmap_area(f->map, low);
+			assert_null(translate(f, size - 1));
+			check_map(f->map);
+			unmap_area(f->map, high);
+		} else {
+			unmap_area(f->map, high);
+			check_map(f->map);
+			unmap_area(f->map, low);
+		}
+		assert_int_equal(atomic_load(&f->map->view.root), 0);
+		/* By then the spare tables are all there. */
+		if (round == 100)
+			before = mallinfo2().uordblks;
+	}
+	assert_true(mallinfo2().uordblks < before + 10 * 4096);
+}
 
 static void a_miss_is_not_remembered(void **state)
 {
@@ -778,6 +817,7 @@ int main(void)
 		with_map(tables_are_given_back_at_ever_new_addresses),
 		with_map(tables_are_given_back_without_a_sync_too),
 		with_map(height_follows_the_largest_area),
+		with_map(an_area_as_large_as_the_root_gives_its_table_back),
 		with_map(a_miss_is_not_remembered),
 		with_map(remembered_pages_survive_new_areas_but_not_unmap),
 		with_map(thousands_of_unmaps_do_not_revive_a_remembered_page),

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 
 #include "base/alloc.h"
 #include "mem/owners.h"
@@ -203,6 +204,26 @@ static void outlive_the_list(void **state)
 	mem_owner_put(a);
 }
 
+/* One that several contexts are handed (a process' ring has one for all calls) stays in the first list. */
+static void in_one_list_only(void **state)
+{
+	struct mem_owner *a = of_this(), *b;
+	struct mem_owners *second;
+
+	(void)state;
+	assert_int_equal(mem_owners_create(&second), 0);
+	assert_ptr_equal(mem_owners_share(second, mem_owner_get(a)), a);
+	mem_owner_put(a);
+	assert_ptr_equal(atomic_load(&a->owners), list);
+	assert_int_equal(mem_owner_local(&b), 0);
+	assert_ptr_equal(mem_owners_share(second, b), b);
+	mem_owner_put(b);
+	assert_ptr_equal(of_this(), a);
+	mem_owner_put(a);
+	mem_owners_put(second);
+	mem_owner_put(a);
+}
+
 static void *come_and_go(void *arg)
 {
 	int fd = *(int *)arg;
@@ -256,6 +277,7 @@ int main(void)
 		T(one_for_a_file),
 		T(one_for_this_process),
 		T(outlive_the_list),
+		T(in_one_list_only),
 		T(by_many_at_once),
 	};
 	return cmocka_run_group_tests_name("owners in use", tests, NULL, NULL) ? 1 : 0;

@@ -287,21 +287,22 @@ static int mmio_after_exec(int argc, char **argv)
 
 /* ---- memory made shared ------------------------------------------------------------------------ */
 
+#define COUNTERS 2048ul
+
 struct writer {
-	volatile char *p;
+	char *p;
 	volatile bool stop;
-	unsigned long written;
+	unsigned long rounds;
 };
 
-/* Counts up in a byte of memory that is being converted: no count may get lost. */
+/* Counts up in every page of memory that is being converted: no count may get lost. */
 static void *keep_writing(void *arg)
 {
 	struct writer *w = arg;
 
-	while (!w->stop) {
-		(*(volatile unsigned long *)w->p)++;
-		w->written++;
-	}
+	for (; !w->stop; w->rounds++)
+		for (size_t i = 0; i < COUNTERS; i++)
+			(*(volatile unsigned long *)(w->p + i * PAGE))++;
 	return NULL;
 }
 
@@ -332,8 +333,8 @@ static void child_has_its_own(void *data)
 /* With --share-memory. */
 static int shared_memory(int argc, char **argv)
 {
-	char *p = pages(8 * PAGE, 0x42), *counter = pages(64 * PAGE, 0), on_stack[2 * PAGE];
-	struct writer w = {.p = counter + 33 * PAGE};
+	char *p = pages(8 * PAGE, 0x42), *read_only = pages(PAGE, 0), on_stack[2 * PAGE];
+	struct writer w = {.p = pages(COUNTERS * PAGE, 0)};
 	struct engine e;
 	uint64_t src, dst, iova;
 	pthread_t t;
@@ -357,22 +358,23 @@ static int shared_memory(int argc, char **argv)
 	in_child(child_has_its_own, p);
 	CHECK(all_bytes(p, PAGE, 0x42) && all_bytes(p + 7 * PAGE, PAGE, 0));
 	/* Read-only memory and the stack are left as they are. */
-	CHECK(!mprotect(counter, PAGE, PROT_READ));
-	CHECK_ERROR(ioas_map_at(e.iommufd, e.ioas, counter, PAGE, 0x70000000), EFAULT);
-	CHECK(!is_shared(counter));
+	CHECK(!mprotect(read_only, PAGE, PROT_READ));
+	CHECK_ERROR(ioas_map_at(e.iommufd, e.ioas, read_only, PAGE, 0x70000000), EFAULT);
+	CHECK(!is_shared(read_only));
 	memset(on_stack, 1, sizeof(on_stack));
 	iova = ioas_map(e.iommufd, e.ioas, (void *)(((uintptr_t)on_stack + PAGE - 1) & -PAGE),
 			PAGE);
 	CHECK(!is_shared(on_stack) && !ioas_unmap(e.iommufd, e.ioas, iova, PAGE));
 	/* While another thread writes. */
 	CHECK(!pthread_create(&t, NULL, keep_writing, &w));
-	for (int i = 1; i < 64; i++) {
-		iova = ioas_map(e.iommufd, e.ioas, counter + i * PAGE, PAGE);
-		CHECK(is_shared(counter + i * PAGE));
+	for (size_t i = 0; i < COUNTERS; i += COUNTERS / 4) {
+		ioas_map(e.iommufd, e.ioas, w.p + i * PAGE, COUNTERS / 4 * PAGE);
+		CHECK(is_shared(w.p + i * PAGE));
 	}
 	w.stop = true;
 	CHECK(!pthread_join(t, NULL));
-	CHECK(*(unsigned long *)(counter + 33 * PAGE) == w.written);
+	for (size_t i = 0; i < COUNTERS; i++)
+		CHECK(*(unsigned long *)(w.p + i * PAGE) == w.rounds);
 	return 0;
 }
 

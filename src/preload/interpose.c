@@ -28,11 +28,24 @@ static void *library_function(void *_Atomic *cache, const char *name)
 	return f;
 }
 
-#define LIBRARY(name)                                                                            \
-	({                                                                                       \
-		static void *_Atomic cache_;                                                     \
-		(__typeof__(&name))(uintptr_t)library_function((void *_Atomic *)&cache_, #name); \
-	})
+/* They are looked up at start, so that none is by a signal handler; a call that comes earlier looks up its own. */
+#define COMMON(F)                                                                               \
+	F(pread)                                                                                \
+	F(pread64) F(pwrite) F(pwrite64) F(__pread_chk) F(__pread64_chk) F(sigaction) F(signal) \
+		F(sigprocmask) F(pthread_sigmask) F(fork)
+#define RARE(F) F(bsd_signal) F(ssignal) F(sysv_signal) F(__sysv_signal)
+
+/* As compiled with _FORTIFY_SOURCE; and names that headers do not have any more. */
+ssize_t __pread_chk(int fd, void *buf, size_t count, off_t offset, size_t room);
+ssize_t __pread64_chk(int fd, void *buf, size_t count, off_t offset, size_t room);
+sighandler_t __sysv_signal(int sig, sighandler_t handler);
+sighandler_t bsd_signal(int sig, sighandler_t handler);
+
+#define CACHE(name) static void *_Atomic library_##name;
+COMMON(CACHE)
+RARE(CACHE)
+
+#define LIBRARY(name) ((__typeof__(&name))(uintptr_t)library_function(&library_##name, #name))
 
 /* ---- devices ----------------------------------------------------------------------------------- */
 
@@ -69,10 +82,6 @@ TRANSFER(pread, false, void *, SYS_pread64)
 TRANSFER(pread64, false, void *, SYS_pread64)
 TRANSFER(pwrite, true, const void *, SYS_pwrite64)
 TRANSFER(pwrite64, true, const void *, SYS_pwrite64)
-
-/* As compiled with _FORTIFY_SOURCE. */
-ssize_t __pread_chk(int fd, void *buf, size_t count, off_t offset, size_t room);
-ssize_t __pread64_chk(int fd, void *buf, size_t count, off_t offset, size_t room);
 
 #define TRANSFER_CHECKED(name, plain)                                                           \
 	PRELOAD_EXPORT ssize_t name(int fd, void *buf, size_t count, off_t offset, size_t room) \
@@ -131,14 +140,16 @@ PRELOAD_EXPORT int madvise(void *addr, size_t length, int advice)
 	return (int)sys_return(mapping_madvise((uintptr_t)addr, length, advice));
 }
 
+static pid_t plain_fork(void)
+{
+	return (pid_t)sys_return(SYS6(SYS_clone, SIGCHLD, 0, 0, 0, 0, 0));
+}
+
 PRELOAD_EXPORT pid_t fork(void)
 {
 	__typeof__(&fork) library = LIBRARY(fork);
 
-	if (library)
-		return convert_fork(library);
-	errno = ENOSYS;
-	return -1;
+	return convert_fork(library ? library : plain_fork);
 }
 
 /* ---- signals ----------------------------------------------------------------------------------- */
@@ -185,9 +196,6 @@ static bool own_signal(int sig, sighandler_t handler, int flags, sighandler_t *o
 		return library ? library(sig, handler) : SIG_ERR;       \
 	}
 
-sighandler_t __sysv_signal(int sig, sighandler_t handler);
-sighandler_t bsd_signal(int sig, sighandler_t handler);
-
 SIGNAL(signal, SA_RESTART)
 SIGNAL(bsd_signal, SA_RESTART)
 SIGNAL(ssignal, SA_RESTART)
@@ -225,6 +233,8 @@ __attribute__((constructor)) static void begin(void)
 {
 	uint64_t segv = 1ull << (SIGSEGV - 1);
 
+#define LOOK_UP(name) (void)LIBRARY(name);
+	COMMON(LOOK_UP)
 	/* It may have been inherited blocked. */
 	SYS4(SYS_rt_sigprocmask, SIG_UNBLOCK, &segv, 0, 8);
 }

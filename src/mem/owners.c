@@ -101,7 +101,8 @@ struct mem_owner *mem_owners_share(struct mem_owners *owners, struct mem_owner *
 {
 	struct mem_owner *twin, *gone = NULL;
 
-	if (!o->ops->twin)
+	/* One that the host keeps for several calls is listed once, perhaps in another context. */
+	if (!o->ops->twin || o->owners)
 		return o;
 	do {
 		pthread_mutex_lock(&owners->lock);

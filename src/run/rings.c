@@ -558,6 +558,7 @@ static int insert(struct rings *r, struct ring_process *p, unsigned int *out_num
 int rings_add(struct rings *r, struct task *t, int *out_fd, unsigned int *out_number,
 	      uint32_t *out_size)
 {
+	struct mem_owner *owner;
 	struct ring_process *p;
 	uid_t user;
 	int rc;
@@ -569,9 +570,10 @@ int rings_add(struct rings *r, struct task *t, int *out_fd, unsigned int *out_nu
 	p->refs = 1;
 	rc = t->caller.ops->get_account(&t->caller, &p->tgid, &user);
 	if (!rc)
-		rc = t->caller.ops->get_memory(&t->caller, &p->owner);
+		rc = t->caller.ops->get_memory(&t->caller, &owner);
 	if (rc)
 		goto fail;
+	p->owner = owner;
 	rc = make_ring(out_fd, &p->ring);
 	if (rc)
 		goto fail;

@@ -159,7 +159,7 @@ static void helper_can_be_left_out(void **state)
 static void other_preloads_are_kept(void **state)
 {
 	(void)state;
-	if (!have_helper())
+	if (!have_helper() || getenv("SWIOMMU_SANITIZED")) /* who insists on being first */
 		skip();
 	command_run(&cmd, NULL,
 		    ARGV("env", "LD_PRELOAD=libm.so.6", RUN, "--", "sh", "-c", "echo $LD_PRELOAD"));

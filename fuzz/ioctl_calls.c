@@ -391,6 +391,22 @@ void do_raw(struct world *w)
 }
 
 /* Calls on objects that only the mock IOMMU offers, if any: their IDs may be anything's. */
+/* Reads or writes a descriptor that some ioctl has given out: a queue of faults or events, mostly. */
+static void do_queue(struct world *w, uint64_t uptr)
+{
+	static const size_t lengths[] = {0, 7, 8, 12, 16, 20, 24, 40, 41, 80, 4096};
+	size_t length = lengths[pick(w->in, ARRAY_SIZE(lengths))];
+	int fd = client_take_fd(&w->client, w->in);
+	struct swiommu_caller caller;
+
+	swiommu_caller_local(&caller);
+	caller.files = w->files;
+	if (seldom(w->in, 3))
+		swiommu_write(&caller, fd, uptr, length);
+	else
+		swiommu_read(&caller, fd, uptr, length);
+}
+
 void do_virtual(struct world *w)
 {
 	uint64_t iova, length, uptr = take_uptr(w->in);
@@ -452,6 +468,9 @@ void do_virtual(struct world *w)
 		invalidate.entry_len = take8(w->in);
 		invalidate.entry_num = word;
 		ISSUE(w, ctx, IOMMU_HWPT_INVALIDATE, &invalidate);
+		break;
+	case 8:
+		do_queue(w, uptr);
 		break;
 	default:
 		hwpt.flags = seldom(w->in, 2) ? pick(w->in, 16) : 0;

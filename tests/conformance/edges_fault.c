@@ -208,16 +208,17 @@ struct rig {
 	struct iommufd_device *idev;
 	struct edge e; /* c, io, d.idev and d.c only */
 	uint32_t fault, hwpt;
-	int fd, answered[3]; /* by code */
+	int fd;
 };
+
+static int answered[3]; /* by code */
 
 static void count_answer(struct device *dev, const struct iopf_fault *evt,
 			 const struct iommu_page_response *answer)
 {
-	struct rig *r = (struct rig *)((char *)dev - offsetof(struct rig, dev));
-
+	(void)dev;
 	(void)evt;
-	r->answered[answer->code]++;
+	answered[answer->code]++;
 }
 
 static int take_device(struct iommu_domain *domain, struct device *dev, struct iommu_domain *old)
@@ -308,14 +309,47 @@ static void detach_answers(struct ctx *c)
 	request(&r, 2, true);
 	CHECK_RC(RD(r.fd, &got, 40), 40);
 	iommufd_device_detach(r.idev, 0);
-	CHECK_EQ(r.answered[IOMMU_PAGE_RESP_INVALID], 2);
+	CHECK_EQ(answered[IOMMU_PAGE_RESP_INVALID], 2);
 	CHECK_RC(WR(r.fd, &answer, 8), -EINVAL);
 	CHECK_RC(RD(r.fd, &got, 40), 0);
-	CHECK_EQ(r.answered[IOMMU_PAGE_RESP_SUCCESS], 0);
+	CHECK_EQ(answered[IOMMU_PAGE_RESP_SUCCESS], 0);
 	rig_fini(&r);
 }
 
-/* The same as far as a client sees it. */
+/* [Q] of 4.3: the member that was attached first is unbound; faults of the others name whom they come from. */
+static void first_member_goes(struct ctx *c)
+{
+	struct device second = {.name = "second", .iommu = &driver};
+	struct iopf_fault evt = {.prm = {.flags = IOMMU_FAULT_PAGE_REQUEST_LAST_PAGE, .grpid = 4}};
+	struct iommufd_device *idev;
+	uint32_t id, pt;
+	struct rig r;
+	rec got;
+
+	rig_init(c, &r);
+	second.group = &r.group;
+	idev = iommufd_device_bind(fe_lib_ictx(c), &second, &id);
+	if (IS_ERR(idev))
+		give_up("bind: %s", strerror(-PTR_ERR(idev)));
+	pt = r.hwpt;
+	CHECK_RC(iommufd_device_attach(idev, 0, &pt), 0);
+	request(&r, 3, true);
+	iommufd_device_detach(r.idev, 0);
+	CHECK_EQ(answered[IOMMU_PAGE_RESP_INVALID], 1);
+	iommufd_device_unbind(r.idev);
+	CHECK_RC(destroy(c, r.e.d.idev), -ENOENT);
+	memset(&r.dev, 0x5a, sizeof(r.dev));
+	CHECK_RC(iommu_report_device_fault(&second, &evt), 0);
+	CHECK_RC(RD(r.fd, &got, sizeof(got)), sizeof(got));
+	CHECK_EQ(got.dev_id, id);
+	CHECK_EQ(got.grpid, 4);
+	iommufd_device_detach(idev, 0);
+	CHECK_EQ(answered[IOMMU_PAGE_RESP_INVALID], 2);
+	iommufd_device_unbind(idev);
+	iommu_group_fini(&r.group);
+}
+
+/* Row 109 as far as a client sees it. */
 static void detach_forgets(struct ctx *c)
 {
 	resp answer = {.cookie = 1};
@@ -344,6 +378,7 @@ static const struct row rows[] = {
 	{"d4.1-dup", "copies of the descriptor of a fault queue", queue_copies, NULL},
 	{"d9.108", "groups are read as a whole", read_large_group, NULL},
 	{"d9.109", "detaching answers", detach_answers, NULL},
+	{"d4.3-Q", "the member that was attached first goes", first_member_goes, NULL},
 	{"d9.109-fd", "detaching empties the queue", detach_forgets, NULL},
 };
 ROWS(edges_fault, rows);

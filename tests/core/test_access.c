@@ -418,10 +418,16 @@ static void rounds_are_counted_for_each_area(void **state)
 static void pins_of_several_accesses_go_in_one_unmap(void **state)
 {
 	struct rig *rig = *state;
-	uint32_t ioas = ioas_new(rig);
+	static const struct iommufd_access_ops silent = {.unmap = NULL};
+	uint32_t ioas = ioas_new(rig), id;
+	struct iommufd_access *bystander;
 	struct drv a, b;
 
 	assert_int_equal(map_at(rig, ioas, 0x10000, rig->mem, 4 * PAGE, R), 0);
+	/* One without a callback is not called (quirk Q4). */
+	bystander = iommufd_access_create(rig->ctx, &silent, NULL, &id);
+	assert_false(IS_ERR(bystander));
+	assert_int_equal(iommufd_access_attach(bystander, ioas), 0);
 	drv_open(rig, &a, ioas);
 	drv_open(rig, &b, ioas);
 	assert_int_equal(drv_pin(&a, 0x10000, 2 * PAGE, 0), 0);
@@ -433,6 +439,7 @@ static void pins_of_several_accesses_go_in_one_unmap(void **state)
 	assert_null(b.items);
 	drv_close(&a);
 	drv_close(&b);
+	iommufd_access_destroy(bystander);
 }
 
 /* The callback may use what is not being unmapped. */

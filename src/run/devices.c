@@ -39,6 +39,7 @@ struct request {
 	const struct vfio_model *model;
 	char bdf[BDF_SIZE]; /* "": any */
 	bool has_group, emulated;
+	char vf_of[80]; /* "": it is no virtual function */
 	unsigned int group;
 	char options[SPEC_MAX + 32]; /* of the model */
 };
@@ -146,6 +147,11 @@ static int read_key(struct session *s, struct request *r, const char *key, size_
 		return read_bdf(s, r, text + 4);
 	if (!strncmp(text, "group=", 6))
 		return read_group(s, r, text + 6);
+	if (!strncmp(text, "vf_of=", 6)) {
+		snprintf(r->vf_of, sizeof(r->vf_of), "%s%s", strlen(text) == 13 ? "0000:" : "",
+			 text + 6);
+		return 0;
+	}
 	if (!strncmp(text, "emulated=", 9))
 		return read_emulated(s, r, text + 9);
 	return 1;
@@ -409,6 +415,30 @@ static int make_groups(struct session *s)
 	return rc;
 }
 
+/* Virtual functions find their physical ones, wherever those stand on the command line. */
+static int link_functions(struct session *s, const struct request *r)
+{
+	for (size_t i = 0; i < s->nr_devices; i++) {
+		struct vfio_device *pf = NULL;
+
+		if (!r[i].vf_of[0])
+			continue;
+		for (size_t k = 0; k < s->nr_devices; k++)
+			if (k != i && !r[k].vf_of[0] &&
+			    !strcasecmp(s->devices[k].place.bdf, r[i].vf_of))
+				pf = s->devices[k].dev;
+		if (!pf) {
+			session_say(s,
+				    "--device %s: vf_of=%s: no other device has this address, or "
+				    "it is a virtual function itself",
+				    r[i].spec, r[i].vf_of);
+			return -EINVAL;
+		}
+		vfio_device_set_pf(s->devices[i].dev, pf);
+	}
+	return 0;
+}
+
 int session_add_devices(struct session *s, const char *const *specs, size_t n)
 {
 	struct request *r = swi_zalloc((n + 1) * sizeof(*r));
@@ -429,6 +459,8 @@ int session_add_devices(struct session *s, const char *const *specs, size_t n)
 		group_rest(r, n);
 	for (size_t i = 0; !rc && i < n; i++)
 		rc = add_device(s, &r[i], index + i, multifunction(r, n, i));
+	if (!rc)
+		rc = link_functions(s, r);
 	swi_free(r);
 	if (!rc)
 		rc = make_groups(s);

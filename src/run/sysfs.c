@@ -55,6 +55,32 @@ static void add_device(struct graft *g, const struct session_device *d)
 	graft_link(g, dir, "%s/%s", text, d->place.bdf);
 }
 
+/* A physical function and its virtual ones show each other. */
+static void add_functions(struct graft *g, const struct session *s)
+{
+	for (size_t i = 0; i < s->nr_devices; i++) {
+		const char *pf = s->devices[i].place.bdf;
+		char text[64];
+		unsigned int n = 0;
+
+		for (size_t k = 0; k < s->nr_devices; k++) {
+			const char *vf = s->devices[k].place.bdf;
+
+			if (vfio_device_pf(s->devices[k].dev) != s->devices[i].dev)
+				continue;
+			snprintf(text, sizeof(text), DEVICES "/%s", vf);
+			graft_link(g, text, DEVICES "/%s/virtfn%u", pf, n++);
+			snprintf(text, sizeof(text), DEVICES "/%s", pf);
+			graft_link(g, text, DEVICES "/%s/physfn", vf);
+		}
+		snprintf(text, sizeof(text), "%u\n", n);
+		if (n)
+			graft_text(g, 0444, text, DEVICES "/%s/sriov_totalvfs", pf);
+		if (n)
+			graft_text(g, 0444, text, DEVICES "/%s/sriov_numvfs", pf);
+	}
+}
+
 static void add_groups(struct graft *g, const struct session *s)
 {
 	for (size_t i = 0; i < s->nr_groups; i++) {
@@ -109,6 +135,7 @@ void sysfs_build(struct graft *g, const struct session *s)
 	add_groups(g, s);
 	for (size_t i = 0; i < s->nr_devices; i++)
 		add_device(g, &s->devices[i]);
+	add_functions(g, s);
 	/* By it the kernel's selftests would look for our mappings in the host's page tables. */
 	if (!access("/sys/kernel/debug/iommu/intel", F_OK))
 		graft_empty(g, "/sys/kernel/debug/iommu");

@@ -44,9 +44,8 @@ static long copy_struct(struct swiommu_caller *caller, void *dst, size_t size, u
 	return 0;
 }
 
-/* Steps 5 to 7 of the rules; `taken`: also step 9. */
-static long check_free_locked(struct vfio_file *file, struct swiommu_caller *caller, bool taken,
-			      bool token)
+/* Steps 5 and 6 of the rules; `taken`: also step 9. */
+static long check_free_locked(struct vfio_file *file, struct swiommu_caller *caller, bool taken)
 {
 	struct vfio_device *dev = file->dev;
 
@@ -57,11 +56,6 @@ static long check_free_locked(struct vfio_file *file, struct swiommu_caller *cal
 	if (dev->owner == file)
 		return vfio_fail(caller, -EINVAL,
 				 "VFIO_DEVICE_BIND_IOMMUFD: this open of %s is bound already",
-				 dev->place.bdf);
-	if (token)
-		return vfio_fail(caller, -EINVAL,
-				 "VFIO_DEVICE_BIND_IOMMUFD: flags has TOKEN, but %s is no SR-IOV "
-				 "function",
 				 dev->place.bdf);
 	if (taken && dev->owner)
 		return vfio_fail(caller, -EINVAL,
@@ -88,6 +82,7 @@ static void release(struct vfio_file *file)
 	pthread_mutex_lock(&dev->life);
 	dev->owner = NULL;
 	pthread_mutex_unlock(&dev->life);
+	vfio_token_leave(dev);
 }
 
 long vfio_device_bind(struct vfio_device *dev, struct iommufd_ctx *ctx, uint32_t *id)
@@ -147,30 +142,52 @@ static void unbind_owned(struct vfio_file *file)
 	release(file);
 }
 
+/* Step 7. */
+static long give_token(struct vfio_device *dev, struct swiommu_caller *caller,
+		       const struct vfio_device_bind_iommufd *bind)
+{
+	static const char what[] = "VFIO_DEVICE_BIND_IOMMUFD";
+	uint8_t token[16] = {0};
+	long rc;
+
+	if (!(bind->flags & VFIO_DEVICE_BIND_FLAG_TOKEN))
+		return vfio_token_enter(dev, caller, NULL, what);
+	if (!dev->pf && !dev->nr_vfs)
+		return vfio_token_enter(dev, caller, token, what); /* refused, whatever it is */
+	rc = vfio_copy_in(caller, token, bind->token_uuid_ptr, sizeof(token), what);
+	return rc ? rc : vfio_token_enter(dev, caller, token, what);
+}
+
 /* Reserves the device for the file and finds the context; the caller drops both. */
 static long bind_prepare(struct vfio_file *file, struct swiommu_caller *caller,
 			 const struct vfio_device_bind_iommufd *bind, struct iommufd_ctx **ctx)
 {
 	struct vfio_device *dev = file->dev;
-	bool token = bind->flags & VFIO_DEVICE_BIND_FLAG_TOKEN;
 	long rc;
 
 	pthread_mutex_lock(&dev->life);
-	rc = check_free_locked(file, caller, false, token);
+	rc = check_free_locked(file, caller, false);
 	pthread_mutex_unlock(&dev->life);
+	if (!rc)
+		rc = give_token(dev, caller, bind);
 	if (rc)
 		return rc;
 	rc = caller->ops->get_ctx(caller, bind->iommufd, ctx);
-	if (rc)
-		return vfio_fail(caller, rc, "VFIO_DEVICE_BIND_IOMMUFD: iommufd %d is %s",
+	if (rc) {
+		vfio_fail(caller, rc, "VFIO_DEVICE_BIND_IOMMUFD: iommufd %d is %s",
 				 bind->iommufd, rc == -EBADF ? "not open" : "not an iommufd");
+		goto leave;
+	}
 	pthread_mutex_lock(&dev->life);
-	rc = check_free_locked(file, caller, true, token);
+	rc = check_free_locked(file, caller, true);
 	if (!rc)
 		dev->owner = file;
 	pthread_mutex_unlock(&dev->life);
-	if (rc)
-		iommufd_ctx_put(*ctx);
+	if (!rc)
+		return 0;
+	iommufd_ctx_put(*ctx);
+leave:
+	vfio_token_leave(dev);
 	return rc;
 }
 

@@ -105,7 +105,7 @@ static void place_regions(struct vfio_device *dev)
 
 static int init_locks(struct vfio_device *dev)
 {
-	pthread_mutex_t *locks[] = {&dev->life, &dev->attach, &dev->reset};
+	pthread_mutex_t *locks[] = {&dev->life, &dev->attach, &dev->reset, &dev->token_lock};
 
 	/* Of the default kind: cannot fail. */
 	pthread_rwlock_init(&dev->dma_log_lock, NULL);
@@ -122,6 +122,7 @@ static int init_locks(struct vfio_device *dev)
 static void fini_locks(struct vfio_device *dev)
 {
 	pthread_rwlock_destroy(&dev->dma_log_lock);
+	pthread_mutex_destroy(&dev->token_lock);
 	pthread_mutex_destroy(&dev->reset);
 	pthread_mutex_destroy(&dev->attach);
 	pthread_mutex_destroy(&dev->life);

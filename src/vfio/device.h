@@ -55,6 +55,12 @@ const char *vfio_model_main_option(const struct vfio_model *model);
  */
 int vfio_device_create(const struct vfio_model *model, const struct vfio_device_place *place,
 		       const char *options, struct vfio_device **out, struct swi_reason *why);
+/*
+ * Makes `vf` a virtual function of `pf`, which is none itself, while neither is open. Only VFIO's rules for the two are
+ * meant, its VF tokens; what the devices do is their models' matter.
+ */
+void vfio_device_set_pf(struct vfio_device *vf, struct vfio_device *pf);
+struct vfio_device *vfio_device_pf(const struct vfio_device *dev); /* NULL: it is none */
 /* All files must have been closed. */
 void vfio_device_destroy(struct vfio_device *dev);
 

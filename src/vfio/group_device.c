@@ -162,24 +162,27 @@ int vfio_group_get_device(struct vfio_group_file *gf, struct swiommu_caller *cal
 	}
 	rc = parse_words(caller, tail, token, &has_token);
 	if (!rc)
-		rc = vfio_check_token(dev, caller, has_token ? token : NULL, what);
+		rc = vfio_token_enter(dev, caller, has_token ? token : NULL, what);
 	if (rc)
 		goto free_name;
 	rc = vfio_file_open(dev, &file);
 	if (rc) {
 		vfio_fail(caller, rc, "%s: out of memory", what);
-		goto free_name;
+		goto leave;
 	}
 	pthread_mutex_lock(&gf->group->lock);
 	rc = open_locked(gf, dev, caller);
 	pthread_mutex_unlock(&gf->group->lock);
 	if (rc) {
 		vfio_file_close(file);
-		goto free_name;
+		goto leave;
 	}
 	file->group = vfio_group_file_get(gf);
 	atomic_store(&file->bound, true);
 	*out = file;
+	goto free_name;
+leave:
+	vfio_token_leave(dev);
 free_name:
 	swi_free(name);
 	return (int)rc;
@@ -199,5 +202,6 @@ void vfio_group_close_device(struct vfio_file *file)
 		dev->group_bound = false;
 	}
 	pthread_mutex_unlock(&gf->group->lock);
+	vfio_token_leave(dev);
 	vfio_group_file_put(gf);
 }

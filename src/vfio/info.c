@@ -223,6 +223,9 @@ long vfio_ioctl_feature(struct vfio_file *file, struct swiommu_caller *caller, u
 	if ((head[1] & get_set) == get_set && !(head[1] & VFIO_DEVICE_FEATURE_PROBE))
 		return vfio_fail(caller, -EINVAL,
 				 "VFIO_DEVICE_FEATURE: GET and SET together only with PROBE");
+	rc = vfio_token_feature(file->dev, caller, arg, head[0], head[1]);
+	if (rc != -ENOTTY)
+		return rc;
 	if (file->dev->model->feature) {
 		rc = file->dev->model->feature(file->dev->priv, caller, arg, head[0], head[1]);
 	} else {

@@ -141,6 +141,13 @@ struct vfio_device {
 	unsigned int group_opens;
 	bool group_bound;
 
+	/* SR-IOV, see token.c: the physical function of a virtual one, and how many of those this one has. Constant. */
+	struct vfio_device *pf;
+	unsigned int nr_vfs;
+	pthread_mutex_t token_lock; /* of a physical function; a leaf */
+	uint8_t vf_token[16];	    /* token_lock */
+	unsigned int vf_users;	    /* opens of its virtual functions; token_lock */
+
 	/* What its writes to memory are logged in; NULL: they are not. See dma_log.c; under the lock. */
 	pthread_rwlock_t dma_log_lock;
 	struct vfio_dma_log *_Atomic dma_log;
@@ -298,9 +305,16 @@ long vfio_check_feature(struct swiommu_caller *caller, uint32_t argsz, uint32_t 
 /* token.c */
 /* "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx" of `len` characters. False: not one. */
 bool vfio_parse_uuid(const char *text, size_t len, uint8_t uuid[16]);
-/* Whether who opens the device knows its token (NULL: gave none). 0, -EINVAL, -EACCES. */
-long vfio_check_token(const struct vfio_device *dev, struct swiommu_caller *caller,
-		      const uint8_t *token, const char *what);
+/*
+ * Somebody opens the device and gives a VF token (NULL: none). 0, -EINVAL it has none, -EACCES; and after success, when he
+ * closes it.
+ */
+long vfio_token_enter(struct vfio_device *dev, struct swiommu_caller *caller, const uint8_t *token,
+		      const char *what);
+void vfio_token_leave(struct vfio_device *dev);
+/* DEVICE_FEATURE PCI_VF_TOKEN; -ENOTTY, without a reason: another one, or not a physical function. */
+long vfio_token_feature(struct vfio_device *dev, struct swiommu_caller *caller, uint64_t arg,
+			uint32_t argsz, uint32_t flags);
 
 /* irq.c */
 int vfio_irqs_init(struct vfio_device *dev);

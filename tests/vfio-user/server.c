@@ -61,6 +61,7 @@ struct server {
 	struct message in, pending;
 	uint8_t *scratch;
 	uint16_t next_id;
+	unsigned int sent;
 	/* The device. */
 	int memory; /* a memfd: BAR0 */
 	uint8_t *bar0;
@@ -192,6 +193,26 @@ static bool receive(struct server *s, int fd, struct message *m)
 	return true;
 }
 
+/* Sometimes: a byte, a bit, or the length of the message in s->scratch is another. Returns the length of its body. */
+static uint32_t mutate(struct server *s, uint32_t len)
+{
+	unsigned int *seed = &s->opt.mutate;
+	uint32_t size = sizeof(struct header) + len;
+
+	if (!*seed || s->sent++ < s->opt.mutate_after || rand_r(seed) % 12)
+		return len;
+	for (int i = rand_r(seed) % 3; i >= 0; i--) {
+		uint32_t at = (uint32_t)rand_r(seed) %
+			      (rand_r(seed) % 2 ? 16 : (size < 128 ? size : 128));
+
+		if (rand_r(seed) % 2)
+			s->scratch[at] ^= (uint8_t)(1 << rand_r(seed) % 8);
+		else
+			s->scratch[at] = (uint8_t)rand_r(seed);
+	}
+	return rand_r(seed) % 4 ? len : len - (uint32_t)rand_r(seed) % (len + 1);
+}
+
 static bool send_message(struct server *s, int fd, const struct header *h, const void *body,
 			 uint32_t len, const int *fds, unsigned int nr_fds)
 {
@@ -199,6 +220,7 @@ static bool send_message(struct server *s, int fd, const struct header *h, const
 	memcpy(s->scratch, h, sizeof(*h));
 	if (len)
 		memcpy(s->scratch + sizeof(*h), body, len);
+	len = mutate(s, len);
 	return send_bytes(s, fd, s->scratch, sizeof(*h) + len, fds, nr_fds);
 }
 

@@ -94,7 +94,9 @@ struct server_options {
 	void (*bend)(uint16_t cmd, const uint8_t *request, uint8_t *body, uint32_t *len);
 	/* Changes the configuration space. */
 	void (*bend_config)(uint8_t *config);
-	unsigned int device; /* other devices have other ids */
+	unsigned int mutate;	   /* a seed: messages go out with bytes changed at random */
+	unsigned int mutate_after; /* so many messages */
+	unsigned int device;	   /* other devices have other ids */
 };
 
 struct server;

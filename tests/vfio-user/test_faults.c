@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <linux/pci_regs.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -634,6 +635,67 @@ static void lost_and_found_under_load(void **state)
 	scene_end(&s);
 }
 
+/* ---- bytes changed at random ----------------------------------------------------------------- */
+
+/* More of them with SEEDS=N in the environment. */
+#define SEEDS 25
+
+static void use_device(struct scene *s)
+{
+	uint32_t pt = s->u.rig.ioas;
+
+	if (rig_bind(&s->u.rig))
+		return;
+	rig_attach(&s->u.rig, &pt);
+	for (int i = 0; i < 6; i++) {
+		do_read(s);
+		try_map(s, (uint64_t)(3 + i) * BASE);
+		do_arm(s);
+		do_command(s);
+		if (!try_map(s, BASE))
+			rig_unmap(&s->u.rig, BASE, PAGE);
+		for (unsigned int k = REG_SOURCE; k <= REG_LENGTH; k += 8) {
+			uint64_t value = k == REG_LENGTH ? 64 : 3 * BASE + k;
+
+			rig_try_write(&s->u.rig, 0, k, &value, 8);
+		}
+		rig_try_write(&s->u.rig, 0, REG_GO, &(uint64_t){GO_MESSAGES}, 8);
+		do_reset(s);
+		rig_read(&s->u.rig, CONFIG, 0xb4, 4);
+	}
+}
+
+static void mutations(void **state)
+{
+	const char *more = getenv("SEEDS");
+	unsigned int seeds = more ? (unsigned int)atoi(more) : SEEDS;
+	struct swi_reason why;
+
+	(void)state;
+	for (unsigned int seed = 1; seed <= seeds; seed++) {
+		struct server_options opt = {.twin = seed % 2, .mutate = seed};
+		struct scene s = {.req = -1};
+
+		/* A device that may come into being or not. */
+		urig_serve(&s.u, &opt);
+		can_make(&s.u, &why);
+		server_stop(s.u.server);
+		s.u.server = NULL;
+		urig_close_server(&s.u);
+		/* And one that has, before it begins. */
+		opt.mutate_after = 100 + seed % 60;
+		urig_open(&s.u, &opt, "timeout=100,reconnect=1");
+		s.u.lost = true;
+		s.vector = rig_eventfd();
+		s.memory = rig_pages(PAGE);
+		use_device(&s);
+		munmap(s.memory, PAGE);
+		close(s.vector);
+		urig_close(&s.u);
+	}
+	print_message("seeds survived: %u\n", seeds);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -647,6 +709,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(another_device_comes_back),
 		cmocka_unit_test(bind_after_loss),
 		cmocka_unit_test(lost_and_found_under_load),
+		cmocka_unit_test(mutations),
 	};
 
 	/* One of them by name, to look at it. */

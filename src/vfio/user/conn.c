@@ -44,7 +44,7 @@ int vu_conn_init(struct vu_conn *c, const struct vu_conn_ops *ops, unsigned int 
 	memset(c, 0, sizeof(*c));
 	c->ops = ops;
 	c->timeout_ms = timeout_ms;
-	c->sock = c->twin = -1;
+	c->sock = c->twin = c->cancel = -1;
 	c->rx = swi_alloc(VU_MAX_MESSAGE);
 	c->tx_buf = swi_alloc(VU_MAX_DATA);
 	if (!c->rx || !c->tx_buf) {
@@ -491,6 +491,18 @@ static bool is_done(struct vu_conn *c)
 	return done;
 }
 
+/* While setting up: whether that is to end. */
+static int check_setup(struct vu_conn *c, int64_t now, bool cancelled)
+{
+	if (!vu_conn_is(c, VU_SETUP))
+		return 0;
+	if (cancelled)
+		return vu_conn_fail(c, "the device is being closed");
+	if (now > c->setup_until)
+		return vu_conn_fail(c, "it takes too long to get to know the server");
+	return 0;
+}
+
 /*
  * Until the reply is there, by reading ourselves. The server may have to do some DMA before it answers, and may send its
  * own commands as fast as it likes.
@@ -500,14 +512,17 @@ static int pump(struct vu_conn *c, int64_t deadline)
 	int rc = 0;
 
 	while (!rc && !is_done(c)) {
+		bool setup = vu_conn_is(c, VU_SETUP);
 		struct pollfd p[] = {{.fd = c->sock, .events = POLLIN},
-				     {.fd = c->twin, .events = POLLIN}};
-		int64_t left = deadline - now_ms();
+				     {.fd = c->twin, .events = POLLIN},
+				     {.fd = setup ? c->cancel : -1, .events = POLLIN}};
+		int64_t now = now_ms();
 
-		if (left <= 0)
-			rc = vu_conn_fail(c, "no answer within %u ms", c->timeout_ms);
-		else if (poll(p, ARRAY_SIZE(p), (int)SWI_MIN(left, 60000)) <= 0)
+		if (now >= deadline)
+			return vu_conn_fail(c, "no answer within %u ms", c->timeout_ms);
+		if (poll(p, ARRAY_SIZE(p), (int)SWI_MIN(deadline - now, 60000)) <= 0)
 			continue;
+		rc = check_setup(c, now, p[2].revents);
 		if (!rc && p[1].revents)
 			rc = vu_conn_receive(c, c->twin);
 		if (!rc && p[0].revents)
@@ -601,6 +616,7 @@ int vu_conn_open(struct vu_conn *c, const char *path, struct swi_reason *why)
 		return sock;
 	give_up(c);
 	set_socks(c, sock, -1);
+	c->setup_until = now_ms() + 10ll * c->timeout_ms;
 	pthread_mutex_lock(&c->lock);
 	c->setup_thread = pthread_self();
 	atomic_store(&c->state, VU_SETUP);

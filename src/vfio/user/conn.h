@@ -9,7 +9,7 @@
  * the connection is being set up, and as long as nobody has the device bound), or by one thread that calls
  * vu_conn_receive() (reading: it also sees what the server sends unasked).
  *
- * Nothing waits longer than the timeout. A server that does not answer in time, breaks the protocol or goes away
+ * Nothing waits longer than the timeout; setting a connection up, many calls, takes at most ten times that. A server that does not answer in time, breaks the protocol or goes away
  * loses the connection for good: vu_conn_fail() is the one way there, whoever notices. From then on every
  * call gives -EIO at once. A new connection to the same server is made in the same struct.
  */
@@ -53,6 +53,8 @@ struct vu_limits {
 struct vu_conn {
 	const struct vu_conn_ops *ops;
 	unsigned int timeout_ms;
+	int cancel;	     /* readable: setting up is to be given up; borrowed, -1: never */
+	int64_t setup_until; /* when it has taken too long; the thread that sets it up */
 	struct vu_limits limits;
 
 	pthread_mutex_t call; /* one call at a time; held while it waits. Outer. */

@@ -172,7 +172,6 @@ int vu_link_start(struct vu_device *u)
 {
 	int rc;
 
-	drain(u->wake);
 	drain(u->relay);
 	sem_init(&u->started, 0, 0);
 	rc = vfio_thread_start(&u->thread, link_thread, u);
@@ -190,5 +189,6 @@ void vu_link_stop(struct vu_device *u)
 
 	(void)!write(u->wake, &one, sizeof(one));
 	pthread_join(u->thread, NULL);
+	drain(u->wake);
 	vu_conn_set_reading(&u->conn, false);
 }

@@ -358,6 +358,7 @@ static int user_create(struct vfio_device *dev, const char *options, struct swi_
 		u->region_fds[i] = -1;
 	u->quiet = true;
 	rc = open_eventfds(u);
+	u->conn.cancel = u->wake;
 	if (!rc)
 		rc = get_to_know(u, why);
 	u->quiet = false;

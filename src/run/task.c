@@ -106,11 +106,9 @@ static int task_get_memory(struct swiommu_caller *c, struct mem_owner **out)
 	struct mem_owner *owner = NULL;
 	int rc = mem_owner_process(t->tid, &owner, (struct swi_reason *)c->reason);
 
-	if (!rc)
-		mem_owner_process_set_files(*out, shares_open, t->session->shares);
-
 	if (rc)
 		return rc;
+	mem_owner_process_set_files(owner, shares_open, t->session->shares);
 	mem_owner_process_set_devices(owner, groups_is_device, t->session);
 	/* Callers may put what they find in *out after a failure. */
 	if (!task_valid(t)) {

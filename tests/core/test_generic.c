@@ -598,6 +598,74 @@ static void dirt_of_the_parent(void **state)
 	guest_fini(&g);
 }
 
+/* Everything on the way to a nested access fails once; nothing is left of it, and then it works. */
+static long nested_access(struct rig *r, struct guest *g, uint64_t root, uint32_t fault,
+			  struct swiommu_dma *dma)
+{
+	struct iommu_hwpt_vtd_s1_invalidate inv = {.addr = BASE, .npages = 1};
+	uint32_t hwpt, pt, done;
+	unsigned int left;
+	char c = 1;
+	long rc = nested_alloc(r, g->parent, root, 48, 0, FAULT | PASID, fault, &hwpt);
+
+	if (rc)
+		return rc;
+	pt = hwpt;
+	rc = iommufd_device_attach(r->idev, 9, &pt);
+	if (!rc) {
+		rc = swiommu_dma_write(dma, BASE, &c, 1);
+		if (!rc)
+			rc = invalidate(r, hwpt, &inv, 1, &done);
+		iommufd_device_detach(r->idev, 9);
+	}
+	left = swi_alloc_fail_nth(0);
+	assert_rc(destroy(r->ctx, hwpt), 0);
+	swi_alloc_fail_nth(left);
+	return rc;
+}
+
+static void out_of_memory(void **state)
+{
+	struct rig *r = *state;
+	unsigned int nth, failed = 0;
+	struct swiommu_dma *dma;
+	uint32_t fault, pt;
+	uint64_t root;
+	struct guest g;
+	char c;
+	int fd;
+
+	guest_init(r, &g, PASID);
+	fault = fault_new(r, &fd);
+	root = table_new(&g);
+	*entry_of(&g, root, 4, BASE, 0) = GPA | P | U | RW_;
+	assert_rc(swiommu_dma_open_pasid(r->idev, 9, SWIOMMU_DMA_PAGE_REQUESTS, &dma), 0);
+	for (nth = 1;; nth++) {
+		long rc;
+
+		swi_alloc_fail_nth(nth);
+		rc = nested_access(r, &g, root, fault, dma);
+		if (swi_alloc_fail_nth(0)) {
+			assert_rc(rc, 0);
+			break;
+		}
+		failed += rc != 0;
+		assert_true(nth < 200);
+	}
+	assert_true(failed >= 8);
+	/* A request for which there is no memory is a fault, and nobody waits. */
+	*entry_of(&g, root, 4, BASE, 0) = 0;
+	pt = nested_new(r, &g, root, 48, 0, FAULT | PASID, fault);
+	attach(r, 9, pt);
+	swi_alloc_fail_nth(1);
+	assert_rc(swiommu_dma_read(dma, BASE, &c, 1), -ENOENT);
+	assert_int_equal(swi_alloc_fail_nth(0), 0);
+	swiommu_dma_close(dma);
+	iommufd_device_detach(r->idev, 9);
+	close_fd(r, fd);
+	guest_fini(&g);
+}
+
 /* ---- races ------------------------------------------------------------------------------------------ */
 
 #define FLIPS 80
@@ -683,10 +751,19 @@ static void nothing_after_invalidation(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(says_what_it_is),	  T(refuses_odd_tables), T(sizes_and_widths),
-		T(across_pages),	  T(permissions),	 T(accessed_and_dirty),
-		T(remembered_until_told), T(broken_tables),	 T(pages_of_a_guest_on_demand),
-		T(tables_by_pasid),	  T(dirt_of_the_parent), T(nothing_after_invalidation),
+		T(says_what_it_is),
+		T(refuses_odd_tables),
+		T(sizes_and_widths),
+		T(across_pages),
+		T(permissions),
+		T(accessed_and_dirty),
+		T(remembered_until_told),
+		T(broken_tables),
+		T(pages_of_a_guest_on_demand),
+		T(tables_by_pasid),
+		T(dirt_of_the_parent),
+		T(out_of_memory),
+		T(nothing_after_invalidation),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

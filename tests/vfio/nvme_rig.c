@@ -65,7 +65,7 @@ static uint32_t cq_offset(uint16_t queue)
 	return sq_offset(queue) + 4096;
 }
 
-static void fresh_queue(struct nvme_rig *f, uint16_t queue, uint32_t entries)
+void nvme_fresh_queue(struct nvme_rig *f, uint16_t queue, uint32_t entries)
 {
 	f->q[queue].tail = f->q[queue].head = 0;
 	f->q[queue].sq_size = f->q[queue].cq_size = entries;
@@ -75,7 +75,7 @@ static void fresh_queue(struct nvme_rig *f, uint16_t queue, uint32_t entries)
 
 void nvme_enable(struct nvme_rig *f)
 {
-	fresh_queue(f, 0, 32);
+	nvme_fresh_queue(f, 0, 32);
 	nvme_set(f, NVME_REG_AQA, 31 << 16 | 31);
 	rig_write(&f->rig, 0, NVME_REG_ASQ, 8, nvme_iova(sq_offset(0)));
 	rig_write(&f->rig, 0, NVME_REG_ACQ, 8, nvme_iova(cq_offset(0)));
@@ -100,7 +100,7 @@ void nvme_create_queue(struct nvme_rig *f, uint16_t id, uint32_t entries, int ve
 				  .cdw10 = (entries - 1) << 16 | id,
 				  .cdw11 = (uint32_t)id << 16 | 1};
 
-	fresh_queue(f, id, entries);
+	nvme_fresh_queue(f, id, entries);
 	assert_int_equal(nvme_status(f, 0, &cq), 0);
 	assert_int_equal(nvme_status(f, 0, &sq), 0);
 }

@@ -39,6 +39,8 @@ void nvme_enable(struct nvme_rig *f);
 void nvme_disable(struct nvme_rig *f);
 /* Creates pair `id` with so many entries; completions interrupt vector `vector`, -1: do not. */
 void nvme_create_queue(struct nvme_rig *f, uint16_t id, uint32_t entries, int vector);
+/* Forgets what has happened in the pair: it is empty, and the controller is about to take it as new. */
+void nvme_fresh_queue(struct nvme_rig *f, uint16_t queue, uint32_t entries);
 /* setup, enable, and queue pair 1 of NVME_DEPTH entries without interrupts. */
 void nvme_setup_io(struct nvme_rig *f, const char *options);
 

@@ -164,8 +164,9 @@ static void enable(struct nvme *n, uint32_t cc)
 
 static void disable(struct nvme *n)
 {
-	drop_queues(n);
+	/* First, so that a client that finds its doorbells cleared does not find the old life's RDY. */
 	set(n, NVME_REG_CSTS, 0);
+	drop_queues(n);
 }
 
 static void shut_down(struct nvme *n)

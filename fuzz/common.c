@@ -319,10 +319,11 @@ int client_take_fd(struct client *c, struct input *in)
 
 bool is_known_errno(long rc)
 {
-	static const int known[] = {EPERM,	ENOENT,	    ENXIO,     E2BIG,	  EBADF,  EAGAIN,
-				    ENOMEM,	EFAULT,	    EBUSY,     EEXIST,	  ENODEV, EINVAL,
-				    EMFILE,	ENOTTY,	    ENOSPC,    EOVERFLOW, EBADFD, EMSGSIZE,
-				    EOPNOTSUPP, EADDRINUSE, EDEADLOCK, ESRCH,	  EIO,	  EACCES};
+	static const int known[] = {EPERM,	EBADE,	   ENOENT, ENXIO,    E2BIG,
+				    EBADF,	EAGAIN,	   ENOMEM, EFAULT,   EBUSY,
+				    EEXIST,	ENODEV,	   EINVAL, EMFILE,   ENOTTY,
+				    ENOSPC,	EOVERFLOW, EBADFD, EMSGSIZE, EOPNOTSUPP,
+				    EADDRINUSE, EDEADLOCK, ESRCH,  EIO,	     EACCES};
 
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
 		if (rc == -known[i])

@@ -62,6 +62,7 @@ struct server {
 	uint8_t *scratch;
 	uint16_t next_id;
 	unsigned int sent;
+	uint64_t logged[2]; /* iova, length */
 	/* The device. */
 	int memory; /* a memfd: BAR0 */
 	uint8_t *bar0;
@@ -891,6 +892,41 @@ static void on_access(struct server *s, struct message *m, bool write)
 	answer(s, &m->h, 0, &a, sizeof(a), NULL, 0);
 }
 
+/* DMA logging: every third page of what is asked for has been written, if it lies in the range that was named. */
+static void on_feature(struct server *s, struct message *m)
+{
+	struct {
+		uint32_t argsz, flags;
+		uint64_t iova, length, page_size;
+		uint8_t bitmap[512];
+	} r = {0};
+	uint32_t len = 8, pages;
+
+	memcpy(&r, m->body, m->len < 32 ? m->len : 32);
+	if (!s->opt.logging || (r.flags & 0xffff) < 6 || (r.flags & 0xffff) > 8) {
+		answer(s, &m->h, EINVAL, NULL, 0, NULL, 0);
+		return;
+	}
+	if (r.flags & VFIO_DEVICE_FEATURE_PROBE) {
+		answer(s, &m->h, 0, &r, 8, NULL, 0);
+		return;
+	}
+	if ((r.flags & 0xffff) == VFIO_DEVICE_FEATURE_DMA_LOGGING_START) {
+		if (m->len != 8 + 16 + 16)
+			violation(s, "DMA_LOGGING_START of %u bytes", m->len);
+		memcpy(s->logged, m->body + 8 + 16, 16);
+	} else if ((r.flags & 0xffff) == VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP) {
+		s->logged[1] = 0;
+	} else {
+		pages = (uint32_t)(r.length / r.page_size);
+		for (uint32_t i = 0; i < pages && i < 4096; i += 3)
+			if (r.iova + i * r.page_size - s->logged[0] < s->logged[1])
+				r.bitmap[i / 8] |= (uint8_t)(1 << i % 8);
+		len = 32 + (pages + 63) / 64 * 8;
+	}
+	answer(s, &m->h, 0, &r, len, NULL, 0);
+}
+
 static void act(struct server *s, struct message *m)
 {
 	uint32_t info[4] = {16, VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_RESET, 9, 5};
@@ -934,6 +970,9 @@ static void act(struct server *s, struct message *m)
 		memcpy(s->bar0, s->regs, sizeof(s->regs));
 		count(s, &s->stats.resets);
 		answer(s, &m->h, 0, NULL, 0, NULL, 0);
+		break;
+	case CMD_FEATURE:
+		on_feature(s, m);
 		break;
 	default:
 		answer(s, &m->h, EINVAL, NULL, 0, NULL, 0);

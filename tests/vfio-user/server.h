@@ -89,6 +89,7 @@ struct server_options {
 	unsigned int max_maps;	/* told; 0: not told */
 	unsigned int real_maps; /* refuses more with EINVAL; 0: any number */
 	unsigned int max_xfer;	/* told; 0: not told */
+	bool logging;		/* has the DMA logging features */
 	bool no_unmap;		/* refuses to unmap */
 	/* Changes the answer to a command: body (which has room for 4096 bytes), its length. */
 	void (*bend)(uint16_t cmd, const uint8_t *request, uint8_t *body, uint32_t *len);

@@ -239,6 +239,52 @@ static void features_are_not_there(void **state)
 	urig_close(&u);
 }
 
+static void dma_logging_is_passed_on(void **state)
+{
+	const struct server_options opt = {.logging = true};
+	struct vfio_device_feature_dma_logging_range range = {BASE, 8 * PAGE};
+	uint64_t bitmap[2] = {-1ull, -1ull};
+	struct {
+		uint32_t argsz, flags;
+		union {
+			struct vfio_device_feature_dma_logging_control start;
+			struct vfio_device_feature_dma_logging_report report;
+		};
+	} f = {.argsz = 8};
+	struct urig u;
+
+	(void)state;
+	urig_bound(&u, &opt, NULL);
+	f.flags = VFIO_DEVICE_FEATURE_PROBE | VFIO_DEVICE_FEATURE_SET |
+		  VFIO_DEVICE_FEATURE_DMA_LOGGING_START;
+	rig_expect(&u.rig, VFIO_DEVICE_FEATURE, &f, 0);
+	f.flags = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_LOGGING_START;
+	rig_expect(&u.rig, VFIO_DEVICE_FEATURE, &f, -EINVAL);
+	f.flags = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_DMA_LOGGING_START;
+	rig_expect(&u.rig, VFIO_DEVICE_FEATURE, &f, -EINVAL); /* too small */
+	f.argsz = sizeof(f);
+	f.start.page_size = PAGE;
+	f.start.num_ranges = 1;
+	f.start.ranges = 8;
+	rig_expect(&u.rig, VFIO_DEVICE_FEATURE, &f, -EFAULT);
+	f.start.ranges = (uintptr_t)&range;
+	rig_expect(&u.rig, VFIO_DEVICE_FEATURE, &f, 0);
+	f.flags = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT;
+	f.report = (struct vfio_device_feature_dma_logging_report){
+		.iova = BASE, .length = 70 * PAGE, .page_size = PAGE, .bitmap = (uintptr_t)bitmap};
+	rig_expect(&u.rig, VFIO_DEVICE_FEATURE, &f, 0);
+	assert_int_equal(bitmap[0], 0x49); /* every third page up to the eighth */
+	assert_int_equal(bitmap[1], 0);
+	f.report.bitmap = 8;
+	rig_expect(&u.rig, VFIO_DEVICE_FEATURE, &f, -EFAULT);
+	f.report.page_size = 3;
+	rig_expect(&u.rig, VFIO_DEVICE_FEATURE, &f, -EINVAL);
+	f.argsz = 8;
+	f.flags = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP;
+	rig_expect(&u.rig, VFIO_DEVICE_FEATURE, &f, 0);
+	urig_close(&u);
+}
+
 /* ---- DMA ------------------------------------------------------------------------------------- */
 
 static void fill(char *p, size_t len, int seed)
@@ -618,6 +664,7 @@ int main(void)
 		cmocka_unit_test(command_is_forwarded),
 		cmocka_unit_test(resets_are_forwarded),
 		cmocka_unit_test(features_are_not_there),
+		cmocka_unit_test(dma_logging_is_passed_on),
 		cmocka_unit_test(dma_on_the_main_socket),
 		cmocka_unit_test(dma_on_a_twin_socket),
 		cmocka_unit_test(dma_is_checked),

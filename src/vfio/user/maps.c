@@ -409,6 +409,25 @@ static int on_map(struct dma_listener *l, const struct dma_mapping *mapping, str
 	return swi_fail(why, rc, "%s", local.text);
 }
 
+/*
+ * Sends what is left of a mapping. As one can become two the list may be too long now; then others are merged, this one
+ * perhaps with them.
+ */
+static void send_rest(struct vu_device *u, struct vu_map *map)
+{
+	uint64_t iova = map->iova;
+
+	map->absent = true;
+	if (u->maps.nr <= u->maps.limit && !send_map(u, map)) {
+		map->absent = false;
+		return;
+	}
+	if (vu_conn_is(&u->conn, VU_LIVE) && merge_all(u))
+		map = find(&u->maps, iova);
+	if (map->absent)
+		send_again(u, map);
+}
+
 /* Takes [first, last] out of `map`, of which they cover at least a part. */
 static void cut(struct vu_device *u, struct vu_map *map, uint64_t first, uint64_t last)
 {
@@ -433,13 +452,13 @@ static void cut(struct vu_device *u, struct vu_map *map, uint64_t first, uint64_
 	}
 	if (map->iova < first) {
 		map->length = first - map->iova;
-		send_again(u, map);
+		send_rest(u, map);
 	} else {
 		drop(&u->maps, map);
 	}
 	if (right) {
 		insert(&u->maps, right);
-		send_again(u, right);
+		send_rest(u, right);
 	}
 }
 

@@ -468,8 +468,8 @@ static void broken_tables(void **state)
 	assert_rc(swiommu_dma_read(dma, BASE + (1ull << 30), &c, 1), -EFAULT);
 	*entry_of(&g, root, 4, BASE + (2ull << 30), 1) = (GPA + PAGE + PAGE) | P | U | PS;
 	assert_rc(swiommu_dma_read(dma, BASE + (2ull << 30), &c, 1), -EFAULT);
-	*entry_of(&g, root, 4, 1ull << 39, 3) = GPA | P | U | PS;
-	assert_rc(swiommu_dma_read(dma, 1ull << 39, &c, 1), -EFAULT);
+	*entry_of(&g, root, 4, 1ull << 39, 3) = P | U | PS;
+	assert_rc(swiommu_dma_read(dma, 1ull << 39 | GPA, &c, 1), -EFAULT);
 	assert_rc(swiommu_dma_read(dma, BASE | 1ull << 47, &c, 1), -EFAULT);
 	assert_int_equal(r->faults, 5);
 	swiommu_dma_close(dma);
@@ -594,6 +594,120 @@ static void dirt_of_the_parent(void **state)
 
 		assert_rc(iommufd_device_attach(r->idev, 0, &pt), -EINVAL);
 	}
+	swiommu_dma_close(dma);
+	guest_fini(&g);
+}
+
+/* ---- any table --------------------------------------------------------------------------------------- */
+
+/* What the specification says of an access, by a walk of the test's own. 0: *gpa is where it leads. */
+static int model_walk(struct guest *g, uint64_t root, unsigned int levels, uint64_t iova,
+		      bool write, uint64_t *gpa)
+{
+	uint64_t table = root, e = 0, all = ~0ull, size;
+	unsigned int level;
+	int64_t top = (int64_t)iova >> (11 + 9 * levels);
+
+	if (top && top != -1)
+		return -EFAULT;
+	for (level = levels; level--;) {
+		if (table < GPA || table >= GPA + GUEST_PAGES * PAGE)
+			return -EFAULT;
+		e = *entry_at(g, table, iova, level);
+		if (!(e & P))
+			return -ENOENT;
+		if (e & PS && level > 2)
+			return -EFAULT;
+		size = 1ull << (12 + 9 * level);
+		if (e & PS && level && (e & ADDR & (size - 1) & ~0x1000ull))
+			return -EFAULT;
+		all &= e;
+		table = e & ADDR;
+		if (e & PS)
+			break;
+	}
+	if (level > levels)
+		level = 0;
+	if (!(all & U) || (write && !(all & RW_)))
+		return -EPERM;
+	size = 1ull << (12 + 9 * level);
+	*gpa = (e & ADDR & ~(size - 1)) | (iova & (size - 1));
+	return *gpa < GPA || *gpa >= GPA + GUEST_PAGES * PAGE ? -EFAULT : 0;
+}
+
+static uint64_t random64(uint64_t *seed)
+{
+	/* splitmix64 */
+	uint64_t z = *seed += 0x9e3779b97f4a7c15ull;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+	return z ^ z >> 31;
+}
+
+/* Pages full of entries that mostly make sense and lead anywhere in them. */
+static void random_tables(struct guest *g, uint64_t *seed)
+{
+	for (unsigned int i = 0; i < GUEST_PAGES * 512; i++) {
+		uint64_t r = random64(seed), to = GPA + r % GUEST_PAGES * PAGE;
+
+		g->ram[i] = to | (r >> 8 & 15 ? P : 0) | (r >> 12 & 7 ? U : 0) |
+			    (r >> 15 & 7 ? RW_ : 0) | (r >> 18 & 31 ? 0 : PS) |
+			    (r >> 23 & 63 ? 0 : r & ADDR) | (r & 0x7ull << 60);
+	}
+}
+
+static void as_the_specification_says(void **state)
+{
+	struct rig *r = *state;
+	uint64_t seed = (uint64_t)getpid() << 20 | 0x5eed, start = seed;
+	unsigned int outcomes[4] = {0};
+	struct swiommu_dma *dma;
+	struct guest g;
+
+	guest_init(r, &g, 0);
+	assert_rc(swiommu_dma_open(r->idev, &dma), 0);
+	for (int round = 0; round < 20; round++) {
+		uint32_t width = round % 2 ? 57 : 48, hwpt;
+		uint64_t root;
+
+		random_tables(&g, &seed);
+		root = GPA + random64(&seed) % GUEST_PAGES * PAGE;
+		hwpt = nested_new(r, &g, root, width, 0, 0, 0);
+		attach(r, 0, hwpt);
+		for (int i = 0; i < 500; i++) {
+			uint64_t iova = random64(&seed), gpa = 0, got, want;
+			bool write = random64(&seed) & 1;
+			int expected, rc;
+
+			/* Mostly canonical, a word within a page. */
+			if (random64(&seed) % 16)
+				iova = (uint64_t)((int64_t)(iova << (64 - width)) >> (64 - width));
+			iova &= ~7ull;
+			got = random64(&seed);
+			expected = model_walk(&g, root, width == 57 ? 5 : 4, iova, write, &gpa);
+			rc = write ? swiommu_dma_write(dma, iova, &got, 8)
+				   : swiommu_dma_read(dma, iova, &got, 8);
+			if (rc != expected)
+				fail_msg("seed %#lx round %d access %d: %s of %#lx: %d, not %d",
+					 (unsigned long)start, round, i, write ? "write" : "read",
+					 (unsigned long)iova, rc, expected);
+			outcomes[!rc ? 0 : rc == -ENOENT ? 1 : rc == -EPERM ? 2 : 3]++;
+			if (!rc) {
+				memcpy(&want, guest_at(&g, gpa), 8);
+				if (want != got)
+					fail_msg("seed %#lx round %d access %d: another address",
+						 (unsigned long)start, round, i);
+			}
+			/* The write may have changed the table. */
+			if (write)
+				invalidate_page(r, hwpt, 0);
+		}
+		iommufd_device_detach(r->idev, 0);
+		assert_rc(destroy(r->ctx, hwpt), 0);
+	}
+	for (int i = 0; i < 4; i++)
+		assert_true(outcomes[i] > 100);
 	swiommu_dma_close(dma);
 	guest_fini(&g);
 }
@@ -762,6 +876,7 @@ int main(void)
 		T(pages_of_a_guest_on_demand),
 		T(tables_by_pasid),
 		T(dirt_of_the_parent),
+		T(as_the_specification_says),
 		T(out_of_memory),
 		T(nothing_after_invalidation),
 	};

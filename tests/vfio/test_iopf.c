@@ -241,6 +241,21 @@ static void a_pasid_of_its_own(void **state)
 	assert_int_equal(outcome(f), 0);
 }
 
+/* Its configuration space says that it can ask: ATS and PRI. */
+static void says_that_it_asks(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t ats = (uint32_t)rig_read(&f->rig, CONFIG, 0x100, 4), next = ats >> 20, pri;
+
+	assert_int_equal(ats & 0xffff, PCI_EXT_CAP_ID_ATS);
+	assert_int_equal(rig_read(&f->rig, CONFIG, 0x100 + PCI_ATS_CTRL, 2), PCI_ATS_CTRL_ENABLE);
+	pri = (uint32_t)rig_read(&f->rig, CONFIG, next, 4);
+	assert_int_equal(pri & 0xffff, PCI_EXT_CAP_ID_PRI);
+	assert_int_equal(rig_read(&f->rig, CONFIG, next + PCI_PRI_CTRL, 2), PCI_PRI_CTRL_ENABLE);
+	assert_int_equal(rig_read(&f->rig, CONFIG, next + PCI_PRI_MAX_REQ, 4), 512);
+	assert_int_equal(pri >> 20, 0);
+}
+
 static void closing_ends_the_waiting(void **state)
 {
 	struct fixture *f = *state;
@@ -284,6 +299,7 @@ int main(void)
 		T(a_refused_request_is_an_error),
 		T(a_reset_ends_the_waiting),
 		T(a_pasid_of_its_own),
+		T(says_that_it_asks),
 		T(closing_ends_the_waiting),
 		cmocka_unit_test_setup_teardown(registers_through_a_mapping, setup_polled,
 						teardown),

@@ -20,6 +20,7 @@
 #include <swiommu/iommufd.h>
 
 #include <errno.h>
+#include <linux/pci_regs.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -169,11 +170,20 @@ static void describe(struct iopf *f)
 		.device = 0x10bf,
 		.class_code = 0xff0000,
 	};
+	unsigned int pos;
 
 	vfio_pci_set_id(f->dev, &id);
 	vfio_pci_add_region(f->dev, 0, SWI_PAGE_SIZE,
 			    VFIO_BAR_64BIT | (f->polled ? VFIO_BAR_MMAP : 0));
 	vfio_config_add_pcie(f->dev, true);
+	/* It asks its IOMMU for translations and for pages: enabled, with room for as many groups as there are numbers. */
+	pos = vfio_config_add_ext_cap(f->dev, PCI_EXT_CAP_ID_ATS, 1, 8);
+	vfio_config_set(f->dev, pos + PCI_ATS_CTRL, 2, PCI_ATS_CTRL_ENABLE, 0, 0);
+	pos = vfio_config_add_ext_cap(f->dev, PCI_EXT_CAP_ID_PRI, 1, 16);
+	vfio_config_set(f->dev, pos + PCI_PRI_CTRL, 2, PCI_PRI_CTRL_ENABLE, 0, 0);
+	vfio_config_set(f->dev, pos + PCI_PRI_STATUS, 2, PCI_PRI_STATUS_PASID, 0, 0);
+	vfio_config_set(f->dev, pos + PCI_PRI_MAX_REQ, 4, 512, 0, 0);
+	vfio_config_set(f->dev, pos + PCI_PRI_ALLOC_REQ, 4, 512, 0, 0);
 }
 
 static int create(struct vfio_device *dev, const char *options, struct swi_reason *why,

@@ -164,6 +164,9 @@ static void copies(void **state)
 
 	assert_int_equal(rig_arm(rig, VFIO_PCI_MSI_IRQ_INDEX, 0, 1, &efd), 0);
 	rig_map(rig, mem, 8192, IOVA, IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE);
+	/* Around the end of the device's addresses. */
+	rig_map(rig, mem, 8192, (1ull << 28) - 4096,
+		IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE);
 	for (unsigned int i = 0; i < 4096; i++)
 		mem[i] = (uint8_t)(i * 3);
 	dma(rig, IOVA, BUFFER, 4096, 1 | 4);

@@ -426,8 +426,10 @@ static void end_watch(struct rings *r, struct watch *w)
 		w->process[i]->hot = false;
 		atomic_store(&w->process[i]->ring->polling, 0);
 	}
-	/* Whoever saw that somebody looks has put his request there by now, or sees that nobody does. */
-	atomic_thread_fence(memory_order_seq_cst);
+	/*
+	 * Whoever saw that somebody looks has put his request there by now, or sees that nobody does: both sides first
+	 * write, then read, all in one order (memory_order_seq_cst).
+	 */
 	for (size_t i = 0; i < w->n; i++)
 		for (size_t k = 0; k < HELPER_SLOTS; k++)
 			if (atomic_load(&w->process[i]->ring->slots[k].state) ==

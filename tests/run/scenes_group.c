@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -324,8 +325,49 @@ static int group_names(int argc, char **argv)
 	return 0;
 }
 
+/* Programs that are killed while they have the group: it is free again at once, every time. */
+static int group_killed(int argc, char **argv)
+{
+	struct legacy l;
+	char byte;
+
+	(void)argc;
+	(void)argv;
+	for (unsigned int i = 0; i < 20; i++) {
+		int fds[2], status;
+		pid_t pid;
+
+		CHECK(!pipe(fds));
+		pid = fork();
+		if (!pid) {
+			/* Some in the middle of opening, some with copies under way. */
+			if (i % 2)
+				CHECK(write(fds[1], "g", 1) == 1);
+			legacy_open(&l, VFIO_TYPE1v2_IOMMU);
+			if (!(i % 2))
+				CHECK(write(fds[1], "g", 1) == 1);
+			for (;;)
+				copy_once(&l, (int)i + 1);
+		}
+		CHECK(read(fds[0], &byte, 1) == 1);
+		sleep_us(i % 5 * 300);
+		CHECK(!kill(pid, SIGKILL));
+		CHECK(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
+		close(fds[0]);
+		close(fds[1]);
+		legacy_open(&l, VFIO_TYPE1_IOMMU);
+		copy_once(&l, 0x60);
+		legacy_close(&l);
+	}
+	return 0;
+}
+
 const struct scene group_scenes[] = {
-	{"group_copies", group_copies},	    {"group_iommufd", group_iommufd},
-	{"group_excludes", group_excludes}, {"group_last_close", group_last_close},
-	{"group_names", group_names},	    {NULL, NULL},
+	{"group_copies", group_copies},
+	{"group_iommufd", group_iommufd},
+	{"group_excludes", group_excludes},
+	{"group_last_close", group_last_close},
+	{"group_names", group_names},
+	{"group_killed", group_killed},
+	{NULL, NULL},
 };

@@ -77,6 +77,7 @@ static const struct scene_test scene_tests[] = {
 	{"a group and its cdev exclude each other", "./client", {"group_excludes"}},
 	{"the last close of a group releases, wherever it is", "./client", {"group_last_close"}},
 	{"a group by other names", "./client", {"group_names"}},
+	{"programs are killed that have a group", "./client", {"group_killed"}},
 	{"calls by the ring follow descriptors", "./client", {"ring_follows_descriptors"}},
 	{"calls by the ring fail as others do", "./client", {"ring_gives_exact_errors"}},
 	{"threads and handlers use the ring", "./client", {"ring_is_shared"}},

@@ -287,7 +287,7 @@ static int mmio_after_exec(int argc, char **argv)
 
 /* ---- memory made shared ------------------------------------------------------------------------ */
 
-#define COUNTERS 2048ul
+#define COUNTERS 1024ul /* less than an ordinary user may pin */
 
 struct writer {
 	char *p;

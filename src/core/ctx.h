@@ -28,8 +28,8 @@ struct iommufd_ctx {
 	_Atomic uint64_t page_tables;  /* how many have been made */
 	struct phys_space *phys;       /* counted; where backings are in page tables; immutable */
 	struct swiommu_regions
-		*regions; /* NULL until needed; then constant. Set under the table's lock */
-	bool own_regions; /* destroyed with the context */
+		*_Atomic regions; /* NULL until needed; then constant. Set under the table's lock */
+	bool own_regions;	  /* destroyed with the context */
 	struct swiommu_hooks hooks; /* immutable */
 	struct swi_log log;	    /* to hooks.log */
 };

@@ -101,12 +101,16 @@ static struct region *region_of(struct list *pos)
 /* The table of a context, made with the first region if the host gave none. */
 static int table_of(struct iommufd_ctx *ctx, struct swiommu_regions **out)
 {
+	struct swiommu_regions *made = NULL;
 	int rc = 0;
 
 	pthread_mutex_lock(&ctx->table.lock);
 	if (!ctx->regions) {
-		rc = swiommu_regions_create(-1, &ctx->regions);
+		rc = swiommu_regions_create(-1, &made);
 		ctx->own_regions = !rc;
+		/* Others look without the lock. */
+		if (!rc)
+			ctx->regions = made;
 	}
 	*out = ctx->regions;
 	pthread_mutex_unlock(&ctx->table.lock);

@@ -10,11 +10,6 @@ struct list {
 	struct list *next, *prev;
 };
 
-#define LIST_INIT(head)          \
-	{                        \
-		&(head), &(head) \
-	}
-
 static inline void list_init(struct list *head)
 {
 	head->next = head->prev = head;

@@ -192,6 +192,20 @@ int domain_map_page(struct domain *dom, struct ioas *ioas, iova_t iova, phys_t p
 			(unsigned long long)iova);
 }
 
+/* Takes an area out of a table. It must be told to readers (iova_map_retract() or _flush()) next. Map locked. */
+static bool unmap_area_locked(struct domain *dom, struct ioas *ioas, const struct iova_area *area)
+{
+	struct domain_retired *newer = &dom->newer;
+	uint32_t before = newer->gather.retired;
+
+	pgtable_unmap(dom->table, area->iova, area->last - area->iova + 1, &newer->gather);
+	if (newer->gather.retired == before)
+		return false;
+	/* The generation that this will be told with is the next one. */
+	newer->generation = iova_map_generation(ioas->map) + 1;
+	return true;
+}
+
 /* Takes an area back out of the tables of the domains before `end`. */
 static void undo_map(struct ioas *ioas, const struct iova_area *area, struct list *end)
 {
@@ -200,7 +214,7 @@ static void undo_map(struct ioas *ioas, const struct iova_area *area, struct lis
 
 	iova_map_lock(ioas->map);
 	for (pos = ioas->tables.next; pos != end; pos = pos->next)
-		domain_unmap_area_locked(list_entry(pos, struct domain, entry), ioas, area);
+		unmap_area_locked(list_entry(pos, struct domain, entry), ioas, area);
 	iova_map_flush(ioas->map);
 	generation = iova_map_generation(ioas->map);
 	iova_map_unlock(ioas->map);
@@ -226,27 +240,13 @@ int domains_map_area(struct ioas *ioas, const struct iova_area *area, struct swi
 
 /* ---- unmapping ----------------------------------------------------------------------------------- */
 
-bool domain_unmap_area_locked(struct domain *dom, struct ioas *ioas, const struct iova_area *area)
-{
-	struct domain_retired *newer = &dom->newer;
-	uint32_t before = newer->gather.retired;
-
-	pgtable_unmap(dom->table, area->iova, area->last - area->iova + 1, &newer->gather);
-	if (newer->gather.retired == before)
-		return false;
-	/* The generation that this will be told with is the next one. */
-	newer->generation = iova_map_generation(ioas->map) + 1;
-	return true;
-}
-
 bool domains_unmap_area_locked(struct ioas *ioas, const struct iova_area *area)
 {
 	bool retired = false;
 	struct list *pos;
 
 	list_for_each (pos, &ioas->tables)
-		retired |=
-			domain_unmap_area_locked(list_entry(pos, struct domain, entry), ioas, area);
+		retired |= unmap_area_locked(list_entry(pos, struct domain, entry), ioas, area);
 	return retired;
 }
 
@@ -335,10 +335,4 @@ void domains_free_retired(struct ioas *ioas, uint64_t generation)
 
 	list_for_each (pos, &ioas->tables)
 		free_retired(list_entry(pos, struct domain, entry), ioas, generation);
-}
-
-void domain_free_retired(struct domain *dom)
-{
-	pgtable_gather_free(dom->table, &dom->older.gather);
-	pgtable_gather_free(dom->table, &dom->newer.gather);
 }

@@ -67,8 +67,6 @@ int domain_map_page(struct domain *dom, struct ioas *ioas, iova_t iova, phys_t p
 		    struct swi_reason *why);
 /* Into the tables of all domains. Same errors; then nothing of it is mapped, and readers have forgotten it. */
 int domains_map_area(struct ioas *ioas, const struct iova_area *area, struct swi_reason *why);
-/* Takes an area out of a table. It must be told to readers (iova_map_retract() or _flush()) next. Map locked. */
-bool domain_unmap_area_locked(struct domain *dom, struct ioas *ioas, const struct iova_area *area);
 /*
  * Out of the tables of all domains. True: pages of tables were retired, and domains_free_retired() is due. Domains
  * lock held, map locked.
@@ -85,7 +83,5 @@ void domains_free_retired(struct ioas *ioas, uint64_t generation);
  * Domains lock held, map locked.
  */
 bool domains_trim_locked(struct ioas *ioas);
-/* The same for a domain that no reader is in. */
-void domain_free_retired(struct domain *dom);
 
 #endif

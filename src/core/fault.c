@@ -44,7 +44,8 @@ static struct fault_group *group_of(struct list *pos)
 	return list_entry(pos, struct fault_group, entry);
 }
 
-void fault_respond(struct fault_group *group, enum iommu_page_response_code code)
+/* Tells the driver, or who waits, and frees the group. The lock of its queue is held, or it is in none and cannot get in. */
+static void fault_respond(struct fault_group *group, enum iommu_page_response_code code)
 {
 	iopf_param_respond(group->idev->iopf, group, code);
 	swi_free(group);

@@ -44,9 +44,6 @@ void fault_enqueue(struct fault *fault, struct fault_group *group);
 void fault_purge(struct fault *fault, const struct attach_handle *handle,
 		 const struct iommufd_device *idev);
 
-/* Tells the driver, or who waits, and frees the group. The lock of its queue is held, or it is in none and cannot get in. */
-void fault_respond(struct fault_group *group, enum iommu_page_response_code code);
-
 /* What a bound device knows of its page requests (struct device.engine). */
 struct iopf_param;
 /* The device that a driver's bound one is here; NULL: it is not bound. */

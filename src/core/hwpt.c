@@ -50,7 +50,7 @@ static void hwpt_destroy(struct obj *obj)
 	obj_unhold(&ioas->obj);
 }
 
-const struct obj_ops hwpt_ops = {
+static const struct obj_ops hwpt_ops = {
 	.type = OBJ_HWPT_PAGING,
 	.name = "HWPT",
 	.size = sizeof(struct hwpt),

@@ -39,8 +39,6 @@ struct hwpt {
 	struct viommu *viommu;
 };
 
-extern const struct obj_ops hwpt_ops;
-
 static inline struct hwpt *hwpt_of(struct obj *obj)
 {
 	return container_of(obj, struct hwpt, obj);

@@ -65,8 +65,6 @@ static inline uint64_t map_generation(const struct iova_map *map)
 uint64_t map_count_up(struct iova_map *map);
 /* After map_count_up(): whether no reader is inside, so that none can hold what was unlinked. */
 bool map_readers_outside(struct iova_map *map);
-/* After map_count_up(): waits for the sections that are open now. Without the map's lock. */
-void map_wait_for_readers(struct iova_map *map);
 
 /* ranges.c */
 

@@ -19,7 +19,6 @@ enum {
 	RADIX_LINE = 1, /* 64 bytes: 64 slots */
 	RADIX_PAGE = 2, /* 4 KiB: 512 slots; from here on 9 bits each: 2 MiB, 1 GiB, 512 GiB, ... */
 	RADIX_TOP = 7,	/* 2^57 bytes */
-	RADIX_LEVELS = 8
 };
 
 /*

@@ -88,7 +88,8 @@ out:
 	return n;
 }
 
-void map_wait_for_readers(struct iova_map *map)
+/* After map_count_up(): waits for the sections that are open now. Without the map's lock. */
+static void map_wait_for_readers(struct iova_map *map)
 {
 	struct watch watch[PORTION];
 	uint64_t from = 1;

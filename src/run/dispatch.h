@@ -25,6 +25,5 @@ long dispatch_file(struct session *s, struct task *t, struct open_file *file,
 int workers_start(struct session *s, struct workers **out);
 /* No notification can come any more. Waits for the threads. */
 void workers_stop(struct workers *w);
-size_t workers_count(struct workers *w);
 
 #endif

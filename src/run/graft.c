@@ -27,7 +27,8 @@ static void vfail(struct graft *g, int rc, const char *fmt, va_list ap)
 	vsnprintf(g->what, sizeof(g->what), fmt, ap);
 }
 
-void graft_fail(struct graft *g, int rc, const char *fmt, ...)
+/* Records a failure, the first only. */
+SWI_PRINTF(3, 4) static void graft_fail(struct graft *g, int rc, const char *fmt, ...)
 {
 	va_list ap;
 

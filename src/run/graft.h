@@ -38,7 +38,5 @@ void graft_text(struct graft *g, mode_t mode, const char *text, const char *path
 	SWI_PRINTF(4, 5);
 /* Puts `file` in the place of one of the host that cannot be replaced. */
 void graft_over(struct graft *g, const char *file, const char *path);
-/* Records a failure, the first only. */
-void graft_fail(struct graft *g, int rc, const char *fmt, ...) SWI_PRINTF(3, 4);
 
 #endif

@@ -155,13 +155,3 @@ void workers_stop(struct workers *w)
 	pthread_mutex_destroy(&w->lock);
 	swi_free(w);
 }
-
-size_t workers_count(struct workers *w)
-{
-	size_t n;
-
-	pthread_mutex_lock(&w->lock);
-	n = w->count;
-	pthread_mutex_unlock(&w->lock);
-	return n;
-}

@@ -126,7 +126,6 @@ _Static_assert(sizeof(struct test_cmd) == 72, "size of the test command");
 #define TEST_TYPE_VEVENTQ 0xbeefbeef
 #define TEST_TYPE_HW_INFO 0xfeedbeef
 #define TEST_HW_INFO_REG 0xdeadbeef
-#define TEST_IOTLB_NR 4
 #define TEST_FAILING_PASID 1024 /* every second domain that is set there fails */
 #define TEST_MAX_PASIDS (1u << 20)
 #define MOCK_HUGE_LAST ((1ull << 38) - 1) /* the other kind of table: 4 KiB and 1 MiB pages */

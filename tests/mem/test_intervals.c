@@ -21,7 +21,6 @@
 struct fake {
 	struct mem_owner owner;
 	bool bad[PAGES];
-	bool no_window; /* the windows have no address */
 	_Atomic unsigned lookups;
 };
 

@@ -236,7 +236,6 @@ static void begin(void)
 /* ---- comparing --------------------------------------------------------------------------------- */
 
 #define FLAGS 0x8d5u
-#define USED 256u
 
 static _Alignas(64) uint8_t plain[REGION], beside[REGION];
 

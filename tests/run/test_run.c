@@ -19,7 +19,6 @@
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define SKIP 77
-#define ARGS_MAX 24
 
 static struct command cmd, other; /* too large for the stack */
 

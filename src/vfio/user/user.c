@@ -54,8 +54,8 @@ int vu_region_read(struct vu_conn *c, unsigned int region, uint64_t offset, void
 	return rc;
 }
 
-int vu_region_write(struct vu_conn *c, unsigned int region, uint64_t offset, const void *buf,
-		    uint32_t count)
+static int vu_region_write(struct vu_conn *c, unsigned int region, uint64_t offset, const void *buf,
+			   uint32_t count)
 {
 	uint32_t most = atomic_load(&c->limits.data_xfer);
 	struct vu_region_access ignored;

@@ -133,8 +133,6 @@ int vu_link_reconnect(struct vu_device *u, struct swi_reason *why);
 /* user.c: one access of up to 8 bytes, whatever the server's limit. 0, the server's errno, -EIO. */
 int vu_region_read(struct vu_conn *c, unsigned int region, uint64_t offset, void *buf,
 		   uint32_t count);
-int vu_region_write(struct vu_conn *c, unsigned int region, uint64_t offset, const void *buf,
-		    uint32_t count);
 void vu_send_command(struct vu_device *u);
 
 #endif

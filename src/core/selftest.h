@@ -12,6 +12,7 @@
  *   selftest_access.c	accesses behind file descriptors
  *   selftest_dirty.c	dirty marks without DMA
  *   selftest_check.c	what is mapped and pinned, judged page by page
+ *   selftest_dmabuf.c	dma-bufs of a mock exporter
  */
 
 #include "core/call.h"
@@ -36,6 +37,11 @@ static inline struct stdev *stdev_of(struct obj *obj)
 	return container_of(obj, struct stdev, obj);
 }
 
+/*
+ * The mock device that cmd->id names, with its lock held; 0, or a negative errno with a reason. The other undoes that.
+ */
+int test_stdev_lock(struct call *call, struct stdev **out);
+void test_stdev_unlock(struct stdev *stdev);
 /* Passes the words for a failed attach or replace on. stdev->lock held. Returns `rc`. */
 int test_pass_reason(struct call *call, struct stdev *stdev, int rc);
 

@@ -120,26 +120,41 @@ int test_check_cache(struct call *call)
 	return rc;
 }
 
+int test_stdev_lock(struct call *call, struct stdev **out)
+{
+	struct obj *obj;
+	int rc;
+
+	*out = NULL;
+	rc = obj_get(call->ctx, test_cmd_of(call)->id, OBJ_SELFTEST, "id", call->why, &obj);
+	if (rc)
+		return rc;
+	*out = stdev_of(obj);
+	pthread_mutex_lock(&(*out)->lock);
+	return 0;
+}
+
+void test_stdev_unlock(struct stdev *stdev)
+{
+	pthread_mutex_unlock(&stdev->lock);
+	obj_put(&stdev->obj);
+}
+
 int test_mock_domain_replace(struct call *call)
 {
 	struct iommu_test_cmd *cmd = test_cmd_of(call);
 	uint32_t pt_id = cmd->mock_domain_replace.pt_id;
 	struct stdev *stdev;
-	struct obj *obj;
 	int rc;
 
-	rc = obj_get(call->ctx, cmd->id, OBJ_SELFTEST, "id", call->why, &obj);
+	rc = test_stdev_lock(call, &stdev);
 	if (rc)
 		return rc;
-	stdev = stdev_of(obj);
-	pthread_mutex_lock(&stdev->lock);
 	rc = iommufd_device_replace(stdev->idev, 0, &pt_id);
 	test_pass_reason(call, stdev, rc);
-	pthread_mutex_unlock(&stdev->lock);
-	if (!rc) {
-		cmd->mock_domain_replace.pt_id = pt_id;
-		rc = call_respond(call);
-	}
-	obj_put(obj);
-	return rc;
+	test_stdev_unlock(stdev);
+	if (rc)
+		return rc;
+	cmd->mock_domain_replace.pt_id = pt_id;
+	return call_respond(call);
 }

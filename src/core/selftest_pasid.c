@@ -12,14 +12,11 @@ static int pasid_move(struct call *call, move_fn move, bool undo)
 	struct iommu_test_cmd *cmd = test_cmd_of(call);
 	uint32_t pt_id = cmd->pasid.pt_id;
 	struct stdev *stdev;
-	struct obj *obj;
 	int rc;
 
-	rc = obj_get(call->ctx, cmd->id, OBJ_SELFTEST, "id", call->why, &obj);
+	rc = test_stdev_lock(call, &stdev);
 	if (rc)
 		return rc;
-	stdev = stdev_of(obj);
-	pthread_mutex_lock(&stdev->lock);
 	rc = move(stdev->idev, cmd->pasid.pasid, &pt_id);
 	test_pass_reason(call, stdev, rc);
 	if (!rc) {
@@ -28,8 +25,7 @@ static int pasid_move(struct call *call, move_fn move, bool undo)
 		if (rc && undo)
 			iommufd_device_detach(stdev->idev, cmd->pasid.pasid);
 	}
-	pthread_mutex_unlock(&stdev->lock);
-	obj_put(obj);
+	test_stdev_unlock(stdev);
 	return rc;
 }
 
@@ -45,19 +41,14 @@ int test_pasid_replace(struct call *call)
 
 int test_pasid_detach(struct call *call)
 {
-	struct iommu_test_cmd *cmd = test_cmd_of(call);
 	struct stdev *stdev;
-	struct obj *obj;
 	int rc;
 
-	rc = obj_get(call->ctx, cmd->id, OBJ_SELFTEST, "id", call->why, &obj);
+	rc = test_stdev_lock(call, &stdev);
 	if (rc)
 		return rc;
-	stdev = stdev_of(obj);
-	pthread_mutex_lock(&stdev->lock);
-	iommufd_device_detach(stdev->idev, cmd->pasid.pasid);
-	pthread_mutex_unlock(&stdev->lock);
-	obj_put(obj);
+	iommufd_device_detach(stdev->idev, test_cmd_of(call)->pasid.pasid);
+	test_stdev_unlock(stdev);
 	return 0;
 }
 

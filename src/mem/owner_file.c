@@ -15,6 +15,7 @@
 #include "mem/owner.h"
 
 #include "base/alloc.h"
+#include "mem/fd_io.h"
 #include "mem/guard.h"
 #include "mem/window.h"
 
@@ -128,42 +129,6 @@ static int file_open_window(struct mem_owner *o, uint64_t addr, uint64_t len, un
 	return 0;
 }
 
-static int read_all(int fd, uint64_t at, char *buf, size_t len)
-{
-	ssize_t n;
-
-	while (len) {
-		n = pread(fd, buf, len, (off_t)at);
-		if (n <= 0) {
-			if (n < 0 && errno == EINTR)
-				continue;
-			return -EINVAL;
-		}
-		at += n;
-		buf += n;
-		len -= n;
-	}
-	return 0;
-}
-
-static int write_all(int fd, uint64_t at, const char *buf, size_t len)
-{
-	ssize_t n;
-
-	while (len) {
-		n = pwrite(fd, buf, len, (off_t)at);
-		if (n <= 0) {
-			if (n < 0 && errno == EINTR)
-				continue;
-			return -EINVAL;
-		}
-		at += n;
-		buf += n;
-		len -= n;
-	}
-	return 0;
-}
-
 static int file_read(struct mem_owner *o, uint64_t addr, void *buf, size_t len)
 {
 	struct file_owner *fo = file_of(o);
@@ -172,7 +137,9 @@ static int file_read(struct mem_owner *o, uint64_t addr, void *buf, size_t len)
 	if (!len)
 		return 0;
 	ret = check_range(fo, addr, len, SWI_READ, NULL);
-	return ret ? ret : read_all(fo->fd, addr, buf, len);
+	if (ret)
+		return ret;
+	return fd_read_all(fo->fd, addr, buf, len) ? -EINVAL : 0;
 }
 
 static int file_write(struct mem_owner *o, uint64_t addr, const void *buf, size_t len)
@@ -187,7 +154,7 @@ static int file_write(struct mem_owner *o, uint64_t addr, const void *buf, size_
 	if (ret)
 		return ret;
 	if (fo->kind == FILE_SHMEM)
-		return write_all(fo->fd, addr, buf, len);
+		return fd_write_all(fo->fd, addr, buf, len) ? -EINVAL : 0;
 	ret = map_range(fo, addr, len, SWI_WRITE, &win);
 	if (ret)
 		return -EINVAL;

@@ -24,6 +24,7 @@
 #include "mem/owner.h"
 
 #include "base/alloc.h"
+#include "mem/fd_io.h"
 #include "mem/rights.h"
 #include "mem/window.h"
 
@@ -74,51 +75,29 @@ static struct process_owner *process_of(struct mem_owner *o)
 	return container_of(o, struct process_owner, base);
 }
 
+/* Whether the range can be a position of the memory file. */
+static bool has_position(uint64_t addr, size_t len)
+{
+	uint64_t last;
+
+	return range_last(addr, len, &last) && last <= INT64_MAX;
+}
+
 static int read_pinned(struct mem_owner *o, uint64_t addr, void *buf, size_t len)
 {
-	struct process_owner *po = process_of(o);
-	uint64_t last;
-	ssize_t n;
-
 	if (!len)
 		return 0;
-	if (!range_last(addr, len, &last) || last > INT64_MAX)
+	if (!has_position(addr, len) || fd_read_all(process_of(o)->mem, addr, buf, len))
 		return -EFAULT;
-	while (len) {
-		n = pread(po->mem, buf, len, (off_t)addr);
-		if (n <= 0) {
-			if (n < 0 && errno == EINTR)
-				continue;
-			return -EFAULT;
-		}
-		addr += n;
-		buf = (char *)buf + n;
-		len -= n;
-	}
 	return 0;
 }
 
 static int write_pinned(struct mem_owner *o, uint64_t addr, const void *buf, size_t len)
 {
-	struct process_owner *po = process_of(o);
-	uint64_t last;
-	ssize_t n;
-
 	if (!len)
 		return 0;
-	if (!range_last(addr, len, &last) || last > INT64_MAX)
+	if (!has_position(addr, len) || fd_write_all(process_of(o)->mem, addr, buf, len))
 		return -EFAULT;
-	while (len) {
-		n = pwrite(po->mem, buf, len, (off_t)addr);
-		if (n <= 0) {
-			if (n < 0 && errno == EINTR)
-				continue;
-			return -EFAULT;
-		}
-		addr += n;
-		buf = (const char *)buf + n;
-		len -= n;
-	}
 	return 0;
 }
 

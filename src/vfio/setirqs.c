@@ -135,8 +135,8 @@ static long msi_arm(struct request *r)
 	uint32_t end = r->start + r->count;
 	int rc;
 
-	if (!r->count)
-		return fail(r, -EINVAL, "no eventfds given");
+	if (first && !end)
+		return fail(r, -EINVAL, "no vector is asked for");
 	if (first)
 		set_type(irqs, (int)r->index, end);
 	else if (end > irqs->nr_allocated && r->index == VFIO_PCI_MSI_IRQ_INDEX)
@@ -147,6 +147,9 @@ static long msi_arm(struct request *r)
 		msi_disarm(r, r->nr_good + 1, first);
 		return fail_fd(r);
 	}
+	/* Vectors without a signal, or nothing new: to a model, no vectors would mean that all are disabled. */
+	if (!r->count)
+		return 0;
 	for (uint32_t i = 0; i < r->count; i++)
 		put_slot(irqs, &irqs->vectors[r->start + i], take(r, i));
 	rc = tell(r->dev, (int)r->index, r->start, r->count);

@@ -277,6 +277,38 @@ static void vectors_come_and_go(void **state)
 	assert_int_equal(rig_count(f->efd[2]), 0);
 }
 
+/* Only NONE with count 0 disables; a list of no eventfds is one of no changes. */
+static void an_empty_list_changes_nothing(void **state)
+{
+	struct fixture *f = *state;
+
+	for (uint32_t index = MSI; index <= MSIX; index++) {
+		assert_int_equal(irqs(f, FD | TRIGGER, index, 0, 0, NULL), -EINVAL);
+		assert_int_equal(vfio_irq_active(f->rig.dev), -1);
+		assert_int_equal(irqs(f, FD | TRIGGER, index, 0, 2, f->efd), 0);
+		for (uint32_t start = 0; start < 3; start++)
+			assert_int_equal(irqs(f, FD | TRIGGER, index, start, 0, NULL), 0);
+		assert_int_equal(irqs(f, FD | TRIGGER, index, 3, 0, NULL),
+				 index == MSI ? -EINVAL : 0);
+		assert_int_equal(irqs(f, BOOL | TRIGGER, index, 0, 0, NULL), 0);
+		assert_int_equal(vfio_irq_active(f->rig.dev), (int)index);
+		assert_int_equal(irqs(f, FD | TRIGGER, MSI + MSIX - index, 0, 0, NULL), -EINVAL);
+		assert_int_equal(irqs(f, FD | TRIGGER, INTX, 0, 0, NULL), -EINVAL);
+		for (uint32_t v = 0; v < 2; v++) {
+			vfio_irq_signal(f->rig.dev, index, v);
+			assert_int_equal(rig_count(f->efd[v]), 1);
+		}
+		disable(f, index);
+		/* Vectors that nothing is told of, but for the later ones. */
+		assert_int_equal(irqs(f, FD | TRIGGER, index, 2, 0, NULL), 0);
+		assert_int_equal(vfio_irq_active(f->rig.dev), (int)index);
+		assert_int_equal(irqs(f, FD | TRIGGER, index, 1, 1, f->efd), 0);
+		vfio_irq_signal(f->rig.dev, index, 1);
+		assert_int_equal(rig_count(f->efd[0]), 1);
+		disable(f, index);
+	}
+}
+
 static void one_type_at_a_time(void **state)
 {
 	struct fixture *f = *state;
@@ -656,6 +688,7 @@ int main(void)
 		T(arm_trigger_disable_rearm),
 		T(bools_choose_vectors),
 		T(vectors_come_and_go),
+		T(an_empty_list_changes_nothing),
 		T(one_type_at_a_time),
 		T(bad_descriptors),
 		T(state_errors_come_before_descriptor_errors),

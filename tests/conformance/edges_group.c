@@ -20,6 +20,13 @@ static const struct iommu_driver resv_driver = {
 	.nr_resv = 1,
 };
 
+/* Makes DMA snoop caches, where the device lets it. */
+static const struct iommu_driver coherent_driver = {.name = "coherent",
+						    .pgsize_bitmap = PAGE,
+						    .aperture_last = UINT64_MAX,
+						    .hwpt_flags = IOMMU_HWPT_ALLOC_NEST_PARENT,
+						    .enforces_coherency = true};
+
 /* Two devices of one group. */
 struct pair {
 	struct iommu_group group;
@@ -68,7 +75,6 @@ static long attach(struct pair *p, int i, uint32_t pt)
 	return iommufd_device_attach(p->idev[i], 0, &pt);
 }
 
-/* 147; that a driver of the kernel has the group cannot happen to a host that makes its devices itself. */
 static void owned_by_another(struct ctx *c)
 {
 	struct ctx *other;
@@ -76,6 +82,10 @@ static void owned_by_another(struct ctx *c)
 
 	pair_init(&p, &plain_driver);
 	other = ctx_open();
+	/* Somebody who is no context, as a driver of the kernel. */
+	CHECK_RC(iommu_group_claim_dma_owner(&p.group, &plain_driver), 0);
+	CHECK_RC(bind(c, &p, 0), -EPERM);
+	iommu_group_release_dma_owner(&p.group);
 	CHECK_RC(bind(c, &p, 0), 0);
 	CHECK_RC(bind(other, &p, 1), -EPERM);
 	CHECK_RC(bind(c, &p, 1), 0);
@@ -189,14 +199,52 @@ static void detach_of_the_other(struct ctx *c)
 
 static void not_isolated(struct ctx *c)
 {
-	(void)c;
-	skip("msi-isolation", "software devices always isolate their interrupts");
+	uint32_t next = next_id(c);
+	struct pair p;
+
+	pair_init(&p, &plain_driver);
+	p.group.unsafe_interrupts = true;
+	CHECK_RC(bind(c, &p, 0), -EPERM);
+	CHECK_EQ(next_id(c), next);
+	CHECK(!iommu_group_dma_owner_claimed(&p.group));
+	/* The switch is looked at when a device is bound, and at no other time. */
+	swiommu_allow_unsafe_interrupts(fe_lib_ictx(c), true);
+	CHECK_RC(bind(c, &p, 0), 0);
+	swiommu_allow_unsafe_interrupts(fe_lib_ictx(c), false);
+	CHECK_RC(bind(c, &p, 1), -EPERM);
+	CHECK_RC(attach(&p, 0, ioas_new(c)), 0);
+	pair_fini(&p);
 }
 
+/* Two devices of groups of their own. */
 static void not_coherent(struct ctx *c)
 {
-	(void)c;
-	skip("coherency", "no driver can refuse to enforce coherency");
+	uint32_t io = ioas_new(c), nest, one, other;
+	struct pair p, q;
+
+	pair_init(&p, &coherent_driver);
+	pair_init(&q, &coherent_driver);
+	q.dev[0].no_enforce = true;
+	CHECK_RC(bind(c, &p, 0), 0);
+	CHECK_RC(bind(c, &q, 0), 0);
+	nest = hwpt_new(&p.d[0], io, NEST);
+	CHECK_RC(attach(&p, 0, nest), 0);
+	CHECK_RC(attach(&q, 0, nest), -EINVAL);
+	iommufd_device_detach(p.idev[0], 0);
+	/* The automatic one of the first is not for the second, which gets its own. */
+	one = io;
+	CHECK_RC(iommufd_device_attach(p.idev[0], 0, &one), 0);
+	CHECK_RC(attach(&q, 0, one), -EINVAL);
+	other = io;
+	CHECK_RC(iommufd_device_attach(q.idev[0], 0, &other), 0);
+	CHECK(other != one && other != nest);
+	/* One that enforces nothing is for both. */
+	CHECK_RC(iommufd_device_replace(p.idev[0], 0, &other), 0);
+	CHECK_RC(destroy(c, one), -ENOENT);
+	pair_fini(&p);
+	pair_fini(&q);
+	CHECK_RC(destroy(c, nest), 0);
+	CHECK_RC(destroy(c, io), 0);
 }
 
 static const struct row rows[] = {

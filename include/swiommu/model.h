@@ -42,6 +42,11 @@ struct vfio_model {
 	const char *summary;	 /* one line */
 	const char *options;	 /* "key=VALUE (what)" lines, or "" */
 	const char *main_option; /* the key that MODEL:VALUE sets; NULL: none */
+	/*
+	 * Its DMA is done by another process, which reaches memory that has a file directly: the private memory of clients is
+	 * put into files before it is mapped, where the front end can do that.
+	 */
+	bool prefers_files;
 
 	/*
 	 * Describes the function with the builders and makes the model's state. `options` is as

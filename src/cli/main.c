@@ -45,7 +45,10 @@ static const char run_usage[] =
 	"                  kernel's own iommufd selftests can run\n"
 	"      --share-memory\n"
 	"                  put private memory that PROGRAM maps for DMA into a file first, so that it is\n"
-	"                  reached directly, by servers in other processes too\n"
+	"                  reached directly, by servers in other processes too; the default with\n"
+	"                  vfio-user devices\n"
+	"      --no-share-memory\n"
+	"                  leave private memory as it is; vfio-user servers reach it by messages\n"
 	"      --no-helper do not load swiommu's helper library into PROGRAM (see README)\n"
 	"  -h, --help      this text\n"
 	"\n"
@@ -132,6 +135,7 @@ int cmd_run(int argc, char **argv)
 		{"test-abi", no_argument, NULL, 't'},
 		{"no-helper", no_argument, NULL, 'n'},
 		{"share-memory", no_argument, NULL, 'S'},
+		{"no-share-memory", no_argument, NULL, 'N'},
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
@@ -183,7 +187,10 @@ int cmd_run(int argc, char **argv)
 			opt.test_abi = true;
 			break;
 		case 'S':
-			opt.share_memory = true;
+			opt.share_memory = SHARE_ALWAYS;
+			break;
+		case 'N':
+			opt.share_memory = SHARE_NEVER;
 			break;
 		case 'n':
 			opt.no_helper = true;

@@ -342,6 +342,8 @@ static int add_device(struct session *s, const struct request *r, unsigned int i
 		return rc;
 	}
 	s->nr_devices++;
+	if (s->share_memory == SHARE_WHERE_PREFERRED && vfio_device_prefers_files(d->dev))
+		s->convert = true;
 	return 0;
 }
 

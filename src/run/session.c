@@ -153,7 +153,8 @@ int session_create(const struct session_options *opt, struct session **out)
 	s->wait = opt->wait;
 	s->stat_paths = opt->stat_paths;
 	s->max_mappings = opt->max_mappings;
-	s->convert = opt->share_memory;
+	s->share_memory = opt->share_memory;
+	s->convert = opt->share_memory == SHARE_ALWAYS;
 	s->no_helper = "--no-helper was given";
 	if (!opt->no_helper)
 		helper_find(s->helper, sizeof(s->helper), &s->no_helper);

@@ -62,6 +62,13 @@ struct shares;
 struct workers;
 struct testabi;
 
+/* Whether private memory of the program is put into files before it is mapped for DMA. */
+enum share_memory {
+	SHARE_WHERE_PREFERRED, /* when there is a device whose DMA goes by files */
+	SHARE_ALWAYS,
+	SHARE_NEVER,
+};
+
 struct session {
 	struct session_device *devices;
 	size_t nr_devices;
@@ -84,7 +91,8 @@ struct session {
 	int log_fd;			/* where our own lines go */
 	unsigned int max_mappings;	/* of a type 1 container; 0: the default */
 	bool explain;			/* tell the reason of every failing call */
-	bool convert; /* private memory is made shared before it is mapped (preload/convert.c) */
+	enum share_memory share_memory;
+	bool convert; /* and what follows from it and the devices (preload/convert.c) */
 	char helper[PATH_MAX]; /* library of the preload helper; "": there is none, because */
 	const char *no_helper; /* NULL: there is one */
 	struct shares *shares; /* memory that was made shared */
@@ -98,7 +106,8 @@ struct session {
 struct session_options {
 	const char **devices; /* "model[,bdf=B][,group=N][,key=value]..." */
 	size_t nr_devices;
-	bool explain, wait, test_abi, no_helper, share_memory;
+	bool explain, wait, test_abi, no_helper;
+	enum share_memory share_memory;
 	bool stat_paths;      /* stat by path shows our nodes as devices too */
 	unsigned int max_mappings; /* of a type 1 container; 0: the default */
 	uint64_t memlock; /* bytes that may be pinned even if RLIMIT_MEMLOCK is lower */

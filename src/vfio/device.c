@@ -201,6 +201,12 @@ void vfio_device_destroy(struct vfio_device *dev)
 	swi_free(dev);
 }
 
+bool vfio_device_prefers_files(const struct vfio_device *dev)
+{
+	/* The DMA of an emulated device is done here. */
+	return dev->model->prefers_files && !dev->place.emulated;
+}
+
 const struct vfio_device_place *vfio_device_place(const struct vfio_device *dev)
 {
 	return &dev->place;

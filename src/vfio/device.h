@@ -61,6 +61,8 @@ int vfio_device_create(const struct vfio_model *model, const struct vfio_device_
  */
 void vfio_device_set_pf(struct vfio_device *vf, struct vfio_device *pf);
 struct vfio_device *vfio_device_pf(const struct vfio_device *dev); /* NULL: it is none */
+/* Whether clients' private memory had better be put into files before it is mapped for this device. */
+bool vfio_device_prefers_files(const struct vfio_device *dev);
 /* All files must have been closed. */
 void vfio_device_destroy(struct vfio_device *dev);
 

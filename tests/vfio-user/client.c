@@ -227,6 +227,24 @@ static void basic(void)
 	printf("messages   %u\n", (unsigned int)get(0, REG_MESSAGES, 4));
 }
 
+/* How many of the two mappings, shared and private memory, the server has got a file for. */
+static void check_files(unsigned int nr)
+{
+	start();
+	CHECK(get(0, REG_MAPS, 4) == 2 && get(0, REG_MAPS + 4, 4) == nr);
+	check_dma();
+}
+
+static void all_by_file(void)
+{
+	check_files(2);
+}
+
+static void private_by_message(void)
+{
+	check_files(1);
+}
+
 /* The server hangs up instead of answering. */
 static void lose(void)
 {
@@ -265,7 +283,11 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		void (*run)(void);
-	} scenes[] = {{"basic", basic}, {"dies", dies}, {"returns", returns}};
+	} scenes[] = {{"basic", basic},
+		      {"all_by_file", all_by_file},
+		      {"private_by_message", private_by_message},
+		      {"dies", dies},
+		      {"returns", returns}};
 
 	for (size_t i = 0; i < sizeof(scenes) / sizeof(scenes[0]); i++)
 		if (argc > 1 && !strcmp(argv[1], scenes[i].name)) {

@@ -60,6 +60,13 @@ for helper in "" --no-helper; do
 	scene twin "" "$helper" dies "is lost: the server has closed the connection"
 	scene twin ",reconnect=30" "$helper" returns "there is a server at .* again"
 done
+if [ -e libswiommu-preload.so ]; then
+	scene twin "" "" all_by_file
+	scene "" "" "" all_by_file
+fi
+for how in --no-helper --no-share-memory; do
+	scene twin "" $how private_by_message
+done
 tried=$((tried + 1))
 $as ./swiommu run --device "vfio-user:$dir/nobody" -- true 2>err
 if [ $? = 125 ] && grep -q "socket $dir/nobody: No such file" err; then

@@ -384,6 +384,7 @@ const struct vfio_model vfio_model_user = {
 		   "memory=MASK (bits of BARs that are memory whatever the server says)\n"
 		   "ports=MASK (bits of BARs that are I/O ports)\n",
 	.main_option = "socket",
+	.prefers_files = true,
 	.create = user_create,
 	.destroy = user_destroy,
 	.open = user_open,

@@ -45,6 +45,20 @@ static inline uint64_t rng_next(uint64_t *state)
 	return *state = x;
 }
 
+/* A baseline: ns of a malloc and a free of an object's size. */
+static inline double malloc_pair(unsigned n)
+{
+	double start = now_ns();
+
+	for (unsigned i = 0; i < n; i++) {
+		void *p = malloc(192);
+
+		consume(p);
+		free(p);
+	}
+	return (now_ns() - start) / n;
+}
+
 #define ROUNDS_MAX 64
 
 struct samples {

@@ -3,7 +3,7 @@
  * What dirty tracking costs: reading and clearing a bitmap beside a scan of as many bits, and a DMA write with
  * tracking beside one without.
  *
- *   dirty_bench [--quick] [SECTION]
+ *   dirty_bench [--quick] [--check] [SECTION]
  *
  * Sections: read, write. Subject and baseline are measured in turns, see bench.h.
  */
@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 
 #include "bench.h"
+#include "caller.h"
 
 #define PAGE 4096ul
 #define GIB (1ul << 30)
@@ -20,10 +21,7 @@
 #define BITS (GIB / PAGE)
 #define SMALL (4ul << 20)
 
-static struct {
-	bool quick;
-	unsigned rounds;
-} cfg = {.rounds = 15};
+static struct bench_config cfg = {.rounds = 15};
 
 static struct {
 	struct iommufd_ctx *ctx;
@@ -45,21 +43,6 @@ static void must(long rc, const char *what)
 	fprintf(stderr, "dirty_bench: %s: %s (%s)\n", what, strerror(rc < 0 ? -rc : rc),
 		rig.caller.reason);
 	exit(2);
-}
-
-/* A caller whose memory is at hand: the local one checks pointers by system calls, which would be all that is measured. */
-static int copy_in(struct swiommu_caller *c, void *dst, uint64_t uptr, size_t len)
-{
-	(void)c;
-	memcpy(dst, (const void *)(uintptr_t)uptr, len);
-	return 0;
-}
-
-static int copy_out(struct swiommu_caller *c, uint64_t uptr, const void *src, size_t len)
-{
-	(void)c;
-	memcpy((void *)(uintptr_t)uptr, src, len);
-	return 0;
 }
 
 static long call(unsigned int cmd, void *arg)
@@ -97,11 +80,7 @@ static void open_rig(bool small)
 
 	memset(&rig, 0, sizeof(rig));
 	must(swiommu_open(NULL, &rig.ctx), "open");
-	swiommu_caller_local(&rig.caller);
-	caller_ops = *rig.caller.ops;
-	caller_ops.copy_in = copy_in;
-	caller_ops.copy_out = copy_out;
-	rig.caller.ops = &caller_ops;
+	caller_at_hand(&rig.caller, &caller_ops);
 	must(call(IOMMU_IOAS_ALLOC, &ioas), "ioas");
 	rig.ioas = ioas.out_ioas_id;
 	rig.mem = mmap(NULL, GIB, PROT_READ | PROT_WRITE,
@@ -325,19 +304,8 @@ static void bench_write(void)
 
 int main(int argc, char **argv)
 {
-	const char *only = NULL;
+	static const struct bench_section sections[] = {{"read", bench_read},
+							{"write", bench_write}};
 
-	for (int i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--quick")) {
-			cfg.quick = true;
-			cfg.rounds = 3;
-		} else {
-			only = argv[i];
-		}
-	}
-	if (!only || !strcmp(only, "read"))
-		bench_read();
-	if (!only || !strcmp(only, "write"))
-		bench_write();
-	return 0;
+	return bench_main(&cfg, sections, 2, argc, argv);
 }

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 
 #include "bench.h"
+#include "caller.h"
 #include "mem/owner.h"
 
 #define PAGE 4096ul
@@ -42,22 +43,7 @@ static long must(long rc, const char *what)
 	exit(2);
 }
 
-/* A caller whose structs are at hand: the local one checks pointers by system calls, which would be all that is measured. */
-static int copy_in(struct swiommu_caller *c, void *dst, uint64_t uptr, size_t len)
-{
-	(void)c;
-	memcpy(dst, (const void *)(uintptr_t)uptr, len);
-	return 0;
-}
-
-static int copy_out(struct swiommu_caller *c, uint64_t uptr, const void *src, size_t len)
-{
-	(void)c;
-	memcpy((void *)(uintptr_t)uptr, src, len);
-	return 0;
-}
-
-/* Whose memory it is does not change either. */
+/* Whose memory it is does not change, and need not be asked. */
 static struct mem_owner *owner;
 
 static int get_memory(struct swiommu_caller *c, struct mem_owner **out)
@@ -76,12 +62,8 @@ static void open_rig(void)
 {
 	memset(&rig, 0, sizeof(rig));
 	must(swiommu_open(NULL, &rig.ctx), "open");
-	swiommu_caller_local(&rig.caller);
-	caller_ops = *rig.caller.ops;
-	caller_ops.copy_in = copy_in;
-	caller_ops.copy_out = copy_out;
+	caller_at_hand(&rig.caller, &caller_ops);
 	caller_ops.get_memory = get_memory;
-	rig.caller.ops = &caller_ops;
 	rig.mapping = mmap(NULL, 2 * GIB, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	must(rig.mapping == MAP_FAILED ? -12 : 0, "memory");
@@ -149,19 +131,6 @@ static void unmap(uint32_t ioas, unsigned long iova, unsigned long length)
 		.size = sizeof(cmd), .ioas_id = ioas, .iova = iova, .length = length};
 
 	must(call(IOMMU_IOAS_UNMAP, &cmd), "unmap");
-}
-
-static double malloc_pair(unsigned n)
-{
-	double start = now_ns();
-
-	for (unsigned i = 0; i < n; i++) {
-		void *p = malloc(192);
-
-		consume(p);
-		free(p);
-	}
-	return (now_ns() - start) / n;
 }
 
 /* ---- hwpt ---------------------------------------------------------------------------------------- */

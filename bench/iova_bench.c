@@ -151,20 +151,6 @@ static double l1_load(void)
 	return (now_ns() - start) / N;
 }
 
-static double malloc_pair(void)
-{
-	enum { N = 100000 };
-	double start = now_ns();
-
-	for (unsigned i = 0; i < N; i++) {
-		void *p = malloc(192);
-
-		consume(p);
-		free(p);
-	}
-	return (now_ns() - start) / N;
-}
-
 struct sorted {
 	size_t n;
 	struct sorted_entry {
@@ -491,7 +477,7 @@ static void bench_map_at(size_t areas, const char *name, bool random, const char
 	for (unsigned i = 0; i < GROUP; i++)
 		m.area[i] = new_area(0, PAGE);
 	for (unsigned i = 0; i < cfg.rounds; i++) {
-		double pair = malloc_pair(), in = 0, out = 0;
+		double pair = malloc_pair(100000), in = 0, out = 0;
 
 		for (unsigned k = 0; k < groups; k++) {
 			pick_holes(&m, areas, random, &seed);

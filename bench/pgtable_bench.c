@@ -39,19 +39,6 @@ static void finish(const struct row *row)
 
 /* ---- baselines ------------------------------------------------------------------------------- */
 
-static double malloc_pair(unsigned n)
-{
-	double start = now_ns();
-
-	for (unsigned i = 0; i < n; i++) {
-		void *p = malloc(192);
-
-		consume(p);
-		free(p);
-	}
-	return (now_ns() - start) / n;
-}
-
 /* Storing the entries of `bytes` of tables, as they are stored for readers. */
 static double entry_stores(_Atomic(uint64_t) *table, size_t bytes, unsigned n)
 {

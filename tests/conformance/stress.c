@@ -25,6 +25,8 @@
 
 #include <swiommu/iommufd.h>
 
+#include "../random.h"
+
 #define PAGE 4096ull
 #define NR_SPACES 2
 #define NR_MAPPERS 2 /* per space */
@@ -75,18 +77,9 @@ static void complain(const char *what, long value)
 		       value < 0 && strerrorname_np(-value) ? strerrorname_np(-value) : "");
 }
 
-static uint64_t next_random(uint64_t *state)
-{
-	uint64_t z = *state += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-	return z ^ z >> 31;
-}
-
 static unsigned int below(struct thread *t, unsigned int n)
 {
-	return next_random(&t->seed) % n;
+	return random_next(&t->seed) % n;
 }
 
 static long call(unsigned int cmd, void *arg)

@@ -3,6 +3,7 @@
  * The generic driver towards guests: what it says it is, and translation by a table that a guest keeps in its memory: sizes,
  * permissions, accessed and dirty bits, what is remembered until when, page requests, PASIDs.
  */
+#include "../random.h"
 #include "generic_rig.h"
 
 /* Bits of an entry, from the VT-d specification. */
@@ -635,21 +636,11 @@ static int model_walk(struct guest *g, uint64_t root, unsigned int levels, uint6
 	return *gpa < GPA || *gpa >= GPA + GUEST_PAGES * PAGE ? -EFAULT : 0;
 }
 
-static uint64_t random64(uint64_t *seed)
-{
-	/* splitmix64 */
-	uint64_t z = *seed += 0x9e3779b97f4a7c15ull;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
-	return z ^ z >> 31;
-}
-
 /* Pages full of entries that mostly make sense and lead anywhere in them. */
 static void random_tables(struct guest *g, uint64_t *seed)
 {
 	for (unsigned int i = 0; i < GUEST_PAGES * 512; i++) {
-		uint64_t r = random64(seed), to = GPA + r % GUEST_PAGES * PAGE;
+		uint64_t r = random_next(seed), to = GPA + r % GUEST_PAGES * PAGE;
 
 		g->ram[i] = to | (r >> 8 & 15 ? P : 0) | (r >> 12 & 7 ? U : 0) |
 			    (r >> 15 & 7 ? RW_ : 0) | (r >> 18 & 31 ? 0 : PS) |
@@ -672,19 +663,19 @@ static void as_the_specification_says(void **state)
 		uint64_t root;
 
 		random_tables(&g, &seed);
-		root = GPA + random64(&seed) % GUEST_PAGES * PAGE;
+		root = GPA + random_next(&seed) % GUEST_PAGES * PAGE;
 		hwpt = nested_new(r, &g, root, width, 0, 0, 0);
 		attach(r, 0, hwpt);
 		for (int i = 0; i < 500; i++) {
-			uint64_t iova = random64(&seed), gpa = 0, got, want;
-			bool write = random64(&seed) & 1;
+			uint64_t iova = random_next(&seed), gpa = 0, got, want;
+			bool write = random_next(&seed) & 1;
 			int expected, rc;
 
 			/* Mostly canonical, a word within a page. */
-			if (random64(&seed) % 16)
+			if (random_next(&seed) % 16)
 				iova = (uint64_t)((int64_t)(iova << (64 - width)) >> (64 - width));
 			iova &= ~7ull;
-			got = random64(&seed);
+			got = random_next(&seed);
 			expected = model_walk(&g, root, width == 57 ? 5 : 4, iova, write, &gpa);
 			rc = write ? swiommu_dma_write(dma, iova, &got, 8)
 				   : swiommu_dma_read(dma, iova, &got, 8);

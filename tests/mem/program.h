@@ -145,6 +145,22 @@ static inline unsigned count_fds(void)
 	return n;
 }
 
+/* Setup and teardown of a test: as many descriptors are open after it as were before. */
+static unsigned fds_before __attribute__((unused));
+
+static inline int remember_fds(void **state)
+{
+	(void)state;
+	fds_before = count_fds();
+	return 0;
+}
+
+static inline int no_fd_leaked(void **state)
+{
+	(void)state;
+	return count_fds() == fds_before ? 0 : -1;
+}
+
 static inline int memfd_of(size_t size, unsigned char fill)
 {
 	int fd = memfd_create("mem-test", MFD_CLOEXEC | MFD_ALLOW_SEALING);

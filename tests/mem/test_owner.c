@@ -326,21 +326,6 @@ static void owners_are_counted(void **state)
 	mem_owner_put(o);
 }
 
-static unsigned fds_before;
-
-static int remember_fds(void **state)
-{
-	(void)state;
-	fds_before = count_fds();
-	return 0;
-}
-
-static int no_fd_leaked(void **state)
-{
-	(void)state;
-	return count_fds() == fds_before ? 0 : -1;
-}
-
 static int group(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, remember_fds, no_fd_leaked)

@@ -253,23 +253,21 @@ static void by_many_at_once(void **state)
 	close(fd);
 }
 
-static unsigned fds_before;
-
 static int remember(void **state)
 {
-	fds_before = count_fds();
+	remember_fds(state);
 	return setup(state);
 }
 
-static int no_fd_leaked(void **state)
+static int check(void **state)
 {
 	teardown(state);
-	return count_fds() == fds_before ? 0 : -1;
+	return no_fd_leaked(state);
 }
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, remember, no_fd_leaked)
+#define T(name) cmocka_unit_test_setup_teardown(name, remember, check)
 	const struct CMUnitTest tests[] = {
 		T(one_for_a_process),
 		T(another_after_an_exec),

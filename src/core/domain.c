@@ -114,6 +114,8 @@ int domain_init(struct domain *dom, const struct iommu_table_format *format, boo
 	dom->aperture_last = format->aperture_last;
 	dom->fine = fine;
 	dom->trim_at = TRIM_MIN;
+	dom->kept_first = IOVA_MAX;
+	dom->kept_last = 0;
 	retired_init(&dom->newer);
 	retired_init(&dom->older);
 	return 0;
@@ -182,6 +184,11 @@ int domain_map_page(struct domain *dom, struct ioas *ioas, iova_t iova, phys_t p
 	struct pgtable_gather gather;
 	int rc;
 
+	/* First: no area keeps the tables that this is about to use, or that lead to the page later. */
+	iova_map_lock(ioas->map);
+	dom->kept_first = SWI_MIN(dom->kept_first, iova);
+	dom->kept_last = SWI_MAX(dom->kept_last, iova + (SWI_PAGE_SIZE - 1));
+	iova_map_unlock(ioas->map);
 	pgtable_gather_init(&gather);
 	rc = pgtable_map_limited(dom->table, iova, pa, SWI_PAGE_SIZE, SWI_PAGE_SIZE,
 				 SWI_READ | SWI_WRITE | PGTABLE_MMIO, &gather);
@@ -250,6 +257,21 @@ bool domains_unmap_area_locked(struct ioas *ioas, const struct iova_area *area)
 	return retired;
 }
 
+/* Takes away what lies between two areas, but for where pages are that belong to none. */
+static void trim_gap(struct domain *dom, iova_t first, iova_t last)
+{
+	struct pgtable_gather *gather = &dom->newer.gather;
+
+	if (dom->kept_first > dom->kept_last || dom->kept_last < first || dom->kept_first > last) {
+		pgtable_trim(dom->table, first, last, gather);
+		return;
+	}
+	if (dom->kept_first > first)
+		pgtable_trim(dom->table, first, dom->kept_first - 1, gather);
+	if (dom->kept_last < last)
+		pgtable_trim(dom->table, dom->kept_last + 1, last, gather);
+}
+
 /* Takes away what lies between the areas, also those that are busy. */
 static bool trim(struct domain *dom, struct ioas *ioas)
 {
@@ -259,13 +281,13 @@ static bool trim(struct domain *dom, struct ioas *ioas)
 
 	iova_map_for_each (area, ioas->map) {
 		if (area->iova > from)
-			pgtable_trim(dom->table, from, area->iova - 1, &dom->newer.gather);
+			trim_gap(dom, from, area->iova - 1);
 		from = area->last + 1;
 		if (!from)
 			break;
 	}
 	if (from || !area)
-		pgtable_trim(dom->table, from, IOVA_MAX, &dom->newer.gather);
+		trim_gap(dom, from, IOVA_MAX);
 	if (dom->newer.gather.retired == before)
 		return false;
 	dom->newer.generation = iova_map_generation(ioas->map) + 1;

@@ -40,6 +40,8 @@ struct domain {
 	bool fine;
 	/* More pages of tables than these, and empty ones are looked for. SIZE_MAX: they are being freed. */
 	_Atomic(size_t) trim_at;
+	/* Pages of domain_map_page() lie in here; none if first > last. Map locked. */
+	iova_t kept_first, kept_last;
 	/* Readers of all in `older` leave before anybody has to wait for those of `newer`. */
 	struct domain_retired newer, older;
 };

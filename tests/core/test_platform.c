@@ -393,6 +393,31 @@ static void doorbells_come_to_an_end(void **state)
 	assert_true(msi(r, 0, DOORBELL + 63 * PAGE) == WINDOW + 63 * PAGE + 0x40);
 }
 
+/* Empty page tables are looked for beside them when there are many. */
+static void doorbells_stay_when_tables_are_trimmed(void **state)
+{
+	struct rig *r = *state;
+	uint32_t ioas = ioas_new(r->ctx), hwpt;
+	struct obj *obj;
+	uint64_t a;
+
+	reserve(r, 0, WINDOW, IOMMU_RESV_SW_MSI);
+	assert_rc(bind(r, 0), 0);
+	assert_rc(hwpt_new(r, 0, ioas, 0, &hwpt), 0);
+	assert_rc(attach(r, 0, &hwpt), 0);
+	a = msi(r, 0, DOORBELL);
+	assert_rc(ring_at(r, 0, a), 0);
+	/* Pages far apart take tables of their own, which stay as unmapping one page empties them. */
+	for (uint64_t i = 1; i <= 4; i++)
+		assert_true(can_map(r, ioas, i << 40));
+	assert_rc(obj_get(r->ctx, hwpt, OBJ_HWPT_PAGING, "", NULL, &obj), 0);
+	hwpt_of(obj)->tables.trim_at = 1;
+	obj_put(obj);
+	assert_true(can_map(r, ioas, 5ull << 40));
+	assert_rc(ring_at(r, 0, a), 0);
+	assert_true(r->devs[0].rung == DOORBELL);
+}
+
 /* ---- coherency, isolation, virtual functions -------------------------------------------------------- */
 
 /* Row 152. */
@@ -670,6 +695,7 @@ int main(void)
 		T(replace_with_regions_in_the_way),
 		T(doorbells),
 		T(doorbells_come_to_an_end),
+		T(doorbells_stay_when_tables_are_trimmed),
 		T(coherency),
 		T(isolation_of_interrupts),
 		T(owned_groups),

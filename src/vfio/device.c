@@ -229,38 +229,11 @@ void vfio_device_get_stats(const struct vfio_device *dev, struct vfio_device_sta
 
 /* ---- start, stop, reset ------------------------------------------------------------------ */
 
-int vfio_device_start(struct vfio_device *dev)
+static int reset_locked(struct vfio_device *dev)
 {
-	vfio_config_start(dev);
-	vfio_pages_start(dev);
-	vfio_device_reset(dev, true);
-	return dev->model->open(dev->priv);
-}
-
-void vfio_device_stop(struct vfio_device *dev)
-{
-	vfio_config_stop(dev);
-	vfio_ioeventfds_stop(dev);
-	if (dev->idev)
-		swiommu_device_block_requests(dev->idev);
-	dev->model->close(dev->priv);
-	vfio_device_reset(dev, true);
-	if (dev->idev)
-		swiommu_device_unblock_requests(dev->idev);
-	vfio_irqs_stop(dev);
-	vfio_dma_log_stop(dev);
-}
-
-int vfio_device_reset(struct vfio_device *dev, bool wait)
-{
-	struct iommufd_device *idev;
+	struct iommufd_device *idev = dev->idev;
 	int rc = 0;
 
-	if (wait)
-		pthread_mutex_lock(&dev->reset);
-	else if (pthread_mutex_trylock(&dev->reset))
-		return -EAGAIN;
-	idev = dev->idev;
 	/* Threads that wait for the client would keep the model from ending its DMA. */
 	if (idev)
 		swiommu_device_block_requests(idev);
@@ -272,6 +245,48 @@ int vfio_device_reset(struct vfio_device *dev, bool wait)
 		swiommu_device_unblock_requests(idev);
 	if (!rc)
 		vfio_irq_set_line(dev, false);
+	return rc;
+}
+
+/* Another function of the slot can cause a reset at any time: models open and close without one. */
+int vfio_device_start(struct vfio_device *dev)
+{
+	int rc;
+
+	vfio_config_start(dev);
+	pthread_mutex_lock(&dev->reset);
+	vfio_pages_start(dev);
+	reset_locked(dev);
+	rc = dev->model->open(dev->priv);
+	pthread_mutex_unlock(&dev->reset);
+	return rc;
+}
+
+void vfio_device_stop(struct vfio_device *dev)
+{
+	vfio_config_stop(dev);
+	vfio_ioeventfds_stop(dev);
+	if (dev->idev)
+		swiommu_device_block_requests(dev->idev);
+	pthread_mutex_lock(&dev->reset);
+	dev->model->close(dev->priv);
+	reset_locked(dev);
+	pthread_mutex_unlock(&dev->reset);
+	if (dev->idev)
+		swiommu_device_unblock_requests(dev->idev);
+	vfio_irqs_stop(dev);
+	vfio_dma_log_stop(dev);
+}
+
+int vfio_device_reset(struct vfio_device *dev, bool wait)
+{
+	int rc;
+
+	if (wait)
+		pthread_mutex_lock(&dev->reset);
+	else if (pthread_mutex_trylock(&dev->reset))
+		return -EAGAIN;
+	rc = reset_locked(dev);
 	pthread_mutex_unlock(&dev->reset);
 	return rc;
 }

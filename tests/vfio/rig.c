@@ -339,8 +339,12 @@ static void probe_destroy(void *priv)
 static int probe_open(void *priv)
 {
 	struct probe *p = priv;
+	void (*hook)(void *data) = p->on_open;
 	int rc = p->fail_open;
 
+	p->on_open = NULL;
+	if (hook)
+		hook(p->on_life_data);
 	p->fail_open = 0;
 	if (!rc)
 		rc = vfio_dma_open(p->dev, &p->dma);
@@ -352,7 +356,11 @@ static int probe_open(void *priv)
 static void probe_close(void *priv)
 {
 	struct probe *p = priv;
+	void (*hook)(void *data) = p->on_close;
 
+	p->on_close = NULL;
+	if (hook)
+		hook(p->on_life_data);
 	vfio_dma_close(&p->dma);
 	p->closes++;
 }

@@ -116,6 +116,10 @@ struct probe {
 	/* Runs once in the next reset(). */
 	void (*on_reset)(void *data);
 	void *on_reset_data;
+	/* Run in the next open() or close(). */
+	void (*on_open)(void *data);
+	void (*on_close)(void *data);
+	void *on_life_data;
 };
 
 struct probe *probe_of(struct rig *rig);

@@ -3,6 +3,7 @@
 #include "group_rig.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -160,6 +161,58 @@ static void a_context_resets_what_it_owns(void **state)
 	vfio_file_close(mine.file);
 }
 
+/* A hot reset by one function of the slot, while another one is being opened or closed. */
+struct meeting {
+	struct group_rig *g;
+	struct rig *by;
+	pthread_t thread;
+	long rc;
+	bool met; /* the model was reset in the middle */
+};
+
+static void *reset_thread(void *arg)
+{
+	struct meeting *m = arg;
+
+	m->rc = hot_reset(m->by, 0, NULL);
+	return NULL;
+}
+
+/* In open or close of MATE: gives the reset plenty of time to come, which it must not. */
+static void invite(void *arg)
+{
+	struct meeting *m = arg;
+	unsigned int before = resets(m->g, MATE);
+
+	assert_int_equal(pthread_create(&m->thread, NULL, reset_thread, m), 0);
+	for (unsigned int i = 0; i < 100 && resets(m->g, MATE) == before; i++)
+		usleep(1000);
+	m->met = resets(m->g, MATE) != before;
+}
+
+static void models_are_not_reset_while_they_open_or_close(void **state)
+{
+	struct group_rig *g = *state;
+	struct probe *p = g->devices[MATE]->priv;
+	struct meeting m = {.g = g};
+	struct rig mine, mate;
+
+	bind_cdev(g, MINE, RIG_CTX_FD, &mine);
+	m.by = &mine;
+	p->on_life_data = &m;
+	p->on_open = invite;
+	bind_cdev(g, MATE, RIG_CTX_FD, &mate);
+	pthread_join(m.thread, NULL);
+	assert_int_equal(m.rc, 0);
+	assert_false(m.met);
+	p->on_close = invite;
+	vfio_file_close(mate.file);
+	pthread_join(m.thread, NULL);
+	assert_int_equal(m.rc, 0);
+	assert_false(m.met);
+	vfio_file_close(mine.file);
+}
+
 static void groups_prove_ownership_by_their_files(void **state)
 {
 	static const struct {
@@ -217,6 +270,7 @@ int main(void)
 		TEST(who_owns_the_functions_of_a_slot),
 		TEST(too_little_room_is_told),
 		TEST(a_context_resets_what_it_owns),
+		TEST(models_are_not_reset_while_they_open_or_close),
 		TEST(groups_prove_ownership_by_their_files),
 	};
 

@@ -140,25 +140,33 @@ static void let_go_devices_locked(struct vfio_group *group)
 		vfio_device_group_close(dev);
 }
 
+static int fail_opened(struct vfio_group *group, struct swi_reason *why)
+{
+	return swi_fail(why, -EBUSY, "group %u is open already: one open file in the whole system",
+			group->group->id);
+}
+
 int vfio_group_file_open(struct vfio_group *group, struct vfio_group_file **out,
 			 struct swi_reason *why)
 {
-	struct vfio_group_file *gf = swi_new(struct vfio_group_file);
+	struct vfio_group_file *gf;
 	int rc;
 
+	/* While it is open its lock may be held for long, and who opens does not wait. */
+	if (atomic_load(&group->opened))
+		return fail_opened(group, why);
+	gf = swi_new(struct vfio_group_file);
 	if (!gf)
 		return -ENOMEM;
 	gf->group = group;
 	gf->refs = 1;
 	pthread_mutex_lock(&group->lock);
-	if (group->opened)
-		rc = swi_fail(why, -EBUSY,
-			      "group %u is open already: one open file in the whole system",
-			      group->group->id);
+	if (atomic_load(&group->opened))
+		rc = fail_opened(group, why);
 	else
 		rc = hold_devices_locked(group, why);
 	if (!rc)
-		group->opened = gf;
+		atomic_store(&group->opened, gf);
 	pthread_mutex_unlock(&group->lock);
 	if (rc)
 		swi_free(gf);
@@ -195,7 +203,7 @@ void vfio_group_file_put(struct vfio_group_file *gf)
 	pthread_mutex_lock(&group->lock);
 	unset_locked(gf);
 	let_go_devices_locked(group);
-	group->opened = NULL;
+	atomic_store(&group->opened, NULL);
 	pthread_mutex_unlock(&group->lock);
 	swi_free(gf);
 }

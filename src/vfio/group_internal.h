@@ -27,7 +27,7 @@ struct vfio_group {
 	struct iommu_group *group; /* borrowed */
 	struct list devices;	   /* struct vfio_device.in_group; constant once files are open */
 	pthread_mutex_t lock;
-	struct vfio_group_file *opened; /* lock */
+	struct vfio_group_file *_Atomic opened; /* changed with lock */
 	struct list in_container;	/* in container->groups; container's lock */
 };
 

@@ -4,9 +4,11 @@
 
 #include <errno.h>
 #include <linux/pci_regs.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 static struct group_rig rig;
@@ -41,6 +43,51 @@ static void a_group_is_open_once(void **state)
 	assert_int_equal(group_open(g, 1), 0);
 	group_close(g, 0);
 	assert_int_equal(group_open(g, 0), 0);
+}
+
+struct opener {
+	struct group_rig *g;
+	pthread_t thread;
+	int rc;
+	bool waits;
+};
+
+static void *open_again(void *arg)
+{
+	struct opener *o = arg;
+
+	o->rc = group_open(o->g, 0);
+	return NULL;
+}
+
+/* While a device starts, which may take as long as the client likes. */
+static void open_meanwhile(void *arg)
+{
+	struct opener *o = arg;
+	struct timespec until;
+
+	assert_int_equal(pthread_create(&o->thread, NULL, open_again, o), 0);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 5;
+	o->waits = pthread_timedjoin_np(o->thread, NULL, &until) != 0;
+}
+
+static void who_opens_a_group_waits_for_nobody(void **state)
+{
+	struct group_rig *g = *state;
+	struct probe *p = g->devices[MINE]->priv;
+	struct opener o = {.g = g};
+	struct vfio_file *file;
+
+	group_ready(g, VFIO_TYPE1v2_IOMMU);
+	p->on_life_data = &o;
+	p->on_open = open_meanwhile;
+	assert_int_equal(get_device(g, 0, MINE_BDF, &file), 0);
+	if (o.waits)
+		pthread_join(o.thread, NULL);
+	assert_false(o.waits);
+	assert_int_equal(o.rc, -EBUSY);
+	vfio_file_close(file);
 }
 
 static void groups_and_cdevs_exclude_each_other(void **state)
@@ -426,6 +473,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		TEST(a_group_is_open_once),
+		TEST(who_opens_a_group_waits_for_nobody),
 		TEST(groups_and_cdevs_exclude_each_other),
 		TEST(a_refused_open_leaves_cdevs_alone),
 		TEST(status_tells_who_has_the_group),

@@ -312,7 +312,9 @@ static long unmap_dma_locked(struct type1 *t, struct swiommu_caller *caller, str
 	if (u->head.flags & VFIO_DMA_UNMAP_FLAG_VADDR)
 		return type1_forget_vaddr_locked(t, caller, u->head.iova, u->last, removed);
 	if (u->head.flags & VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP) {
-		rc = type1_report_dirty(t, caller, &u->bitmap, u->head.iova, u->last);
+		/* The bitmap has room for what was asked for, also if version 1 takes more along. */
+		rc = type1_report_dirty(t, caller, &u->bitmap, u->head.iova,
+					u->head.iova + (u->head.size - 1));
 		if (rc)
 			return rc;
 	}

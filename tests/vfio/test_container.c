@@ -525,6 +525,26 @@ static void unmapping_reports_dirty_pages(void **state)
 	munmap(page, P);
 }
 
+/* Version 1 takes a mapping completely that begins in the range. The bitmap is for the range. */
+static void a_dirty_bitmap_is_not_overrun(void **state)
+{
+	const uint32_t flag = VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP;
+	struct group_rig *g = *state;
+	uint8_t *pages = rig_pages(128 * P);
+	uint64_t bits[3] = {0};
+
+	group_ready(g, VFIO_TYPE1_IOMMU);
+	assert_int_equal(map_dma(g, pages, 128 * P, 2 * P, RW), 0);
+	assert_int_equal(dirty_pages(g, START, 0, 0, 0, NULL, 0), 0);
+	assert_int_equal(unmap_dirty(g, 48, flag, 0, 4 * P, bits, 8), 0);
+	assert_int_equal(bits[0], 0xc);
+	assert_int_equal(bits[1], 0);
+	assert_int_equal(bits[2], 0);
+	/* It is gone as a whole. */
+	assert_int_equal(map_dma(g, pages, 128 * P, 2 * P, RW), 0);
+	munmap(pages, 128 * P);
+}
+
 static void mappings_can_lose_their_addresses(void **state)
 {
 	const uint32_t vaddr = VFIO_DMA_UNMAP_FLAG_VADDR;
@@ -580,6 +600,7 @@ int main(void)
 		TEST(information),
 		TEST(dirty_bitmaps),
 		TEST(unmapping_reports_dirty_pages),
+		TEST(a_dirty_bitmap_is_not_overrun),
 		TEST(mappings_can_lose_their_addresses),
 	};
 

@@ -2,6 +2,7 @@
 /* The NVMe model: I/O commands, their data (PRPs), the disk, and clients that do what they must not. */
 #include "nvme_rig.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "mem/guard.h"
+#include "vfio/models/nvme/nvme.h"
 
 #define LIST 0x1e000u /* two pages for PRP lists */
 #define PAGE 4096u
@@ -592,10 +594,30 @@ static void random_clients(void **state)
 	nvme_teardown(&f);
 }
 
+/* A file system that cannot punch holes: what must be written instead may be the whole disk. */
+static void zeroing_ends_with_a_reset(void **state)
+{
+	static uint8_t bytes[4 * PAGE];
+	struct nvme_disk disk = {.fd = -1, .map = bytes, .size = sizeof(bytes)};
+	atomic_bool abort = true;
+
+	(void)state;
+	memset(bytes, 0x5a, sizeof(bytes));
+	assert_int_equal(nvme_disk_zero(&disk, 0, sizeof(bytes), &abort), -ECANCELED);
+	assert_int_equal(bytes[sizeof(bytes) - 1], 0x5a);
+	abort = false;
+	assert_int_equal(nvme_disk_zero(&disk, 512, sizeof(bytes) - 1024, &abort), 0);
+	assert_int_equal(bytes[511], 0x5a);
+	assert_int_equal(bytes[512], 0);
+	assert_int_equal(bytes[sizeof(bytes) - 513], 0);
+	assert_int_equal(bytes[sizeof(bytes) - 512], 0x5a);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(zeroing_ends_with_a_reset),
 		T(transfers_of_every_shape),
 		T(errors),
 		T(bad_lists),

@@ -98,7 +98,8 @@ int nvme_disk_sync(struct nvme_disk *disk, uint64_t offset, uint64_t length)
 	return msync(disk->map + first, length + (offset - first), MS_SYNC) ? -errno : 0;
 }
 
-int nvme_disk_zero(struct nvme_disk *disk, uint64_t offset, uint64_t length)
+int nvme_disk_zero(struct nvme_disk *disk, uint64_t offset, uint64_t length,
+		   const atomic_bool *abort)
 {
 	static const uint8_t zeros[SWI_PAGE_SIZE];
 	size_t n;
@@ -108,6 +109,8 @@ int nvme_disk_zero(struct nvme_disk *disk, uint64_t offset, uint64_t length)
 		       (off_t)length))
 		return 0;
 	for (; length; offset += n, length -= n) {
+		if (atomic_load_explicit(abort, memory_order_relaxed))
+			return -ECANCELED;
 		n = SWI_MIN(length, sizeof(zeros));
 		rc = mem_guard_copy(disk->map + offset, zeros, n);
 		if (rc)

@@ -89,7 +89,7 @@ static uint16_t write_zeroes(struct nvme *n, const struct nvme_command *cmd)
 		return status;
 	if (n->disk.read_only)
 		return NVME_WRITE_PROTECTED | NVME_DNR;
-	if (nvme_disk_zero(&n->disk, e.offset, e.length))
+	if (nvme_disk_zero(&n->disk, e.offset, e.length, &n->abort))
 		return NVME_WRITE_FAULT;
 	return make_lasting(n, cmd, &e);
 }
@@ -118,7 +118,7 @@ static uint16_t dataset_management(struct nvme *n, const struct nvme_command *cm
 		if (atomic_load(&n->abort))
 			break;
 		if (extents[i].length &&
-		    nvme_disk_zero(&n->disk, extents[i].offset, extents[i].length))
+		    nvme_disk_zero(&n->disk, extents[i].offset, extents[i].length, &n->abort))
 			return NVME_WRITE_FAULT;
 	}
 	return NVME_SUCCESS;

@@ -51,8 +51,12 @@ int nvme_disk_open(struct nvme_disk *disk, const char *path, uint64_t size, bool
 void nvme_disk_close(struct nvme_disk *disk);
 /* What was written to the range is in the file when it returns. 0 or a negative errno. */
 int nvme_disk_sync(struct nvme_disk *disk, uint64_t offset, uint64_t length);
-/* Zeros, given back to the file system where possible. 0 or a negative errno. */
-int nvme_disk_zero(struct nvme_disk *disk, uint64_t offset, uint64_t length);
+/*
+ * Zeros, given back to the file system where possible; else written, which may take long and ends early when *abort is set.
+ * 0 or a negative errno.
+ */
+int nvme_disk_zero(struct nvme_disk *disk, uint64_t offset, uint64_t length,
+		   const atomic_bool *abort);
 
 /* ---- the controller ---------------------------------------------------------------------- */
 

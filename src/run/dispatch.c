@@ -83,6 +83,10 @@ static ssize_t transfer(struct task *t, struct open_file *file, bool write, uint
 		return swi_fail((struct swi_reason *)t->caller.reason, -EINVAL,
 				"%s is for ioctls: it cannot be read or written",
 				open_file_node(file)->path);
+	/* By system call or ring, which know nothing of it. */
+	if (write && open_file_read_only(file))
+		return swi_fail((struct swi_reason *)t->caller.reason, -EBADF,
+				"the file was opened for reading only");
 	return write ? vfio_file_pwrite(vfio, &t->caller, buf, count, pos)
 		     : vfio_file_pread(vfio, &t->caller, buf, count, pos);
 }

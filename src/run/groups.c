@@ -173,8 +173,10 @@ static int open_start(struct task *t, int dirfd, const char *path)
 
 static struct node *resolve(struct task *t, int dirfd, const char *path)
 {
+	/* Links such as /proc/self/fd/N would lead to files of ours. */
 	struct open_how how = {.flags = O_PATH | O_CLOEXEC,
-			       .resolve = path[0] == '/' ? RESOLVE_IN_ROOT : 0};
+			       .resolve = RESOLVE_NO_MAGICLINKS |
+					  (path[0] == '/' ? RESOLVE_IN_ROOT : 0)};
 	struct session *s = t->session;
 	int start = open_start(t, dirfd, path), fd;
 	struct node *found = NULL;

@@ -106,6 +106,8 @@ static long on_access(struct session *s, struct task *t, struct call *call, uint
 	rc = -ESRCH;
 	if (!vfio)
 		rc = -EINVAL;
+	else if (a.write && open_file_read_only(file))
+		rc = -EBADF;
 	else if (!call_proceed(s->calls, call, file))
 		rc = -ESRCH;
 	else if (a.write)

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -270,6 +271,13 @@ static int open_modes(int argc, char **argv)
 	CHECK_ERROR(vfio_bind(dev, STDERR_FILENO), EBADFD);
 	CHECK_ERROR(vfio_bind(dev, dev), EBADFD);
 	CHECK(!vfio_bind(dev, iommufd));
+	/* A device that was opened for reading is not written to. */
+	CHECK(!close(dev));
+	dev = vfio_open(O_RDONLY);
+	CHECK(!vfio_bind(dev, iommufd));
+	CHECK(pread(dev, &id, 4, 7ll << 40) == 4);
+	CHECK_ERROR(pwrite(dev, &id, 4, 7ll << 40), EBADF);
+	CHECK_ERROR(pwritev(dev, &(struct iovec){&id, 4}, 1, 7ll << 40), EBADF);
 	return 0;
 }
 

@@ -10,8 +10,8 @@
  *   life         who has the device: owner, group_users. Short.
  *   attach       attach, replace, detach and what they set. Held while the engine pins memory.
  *   reset        one reset at a time, and none while the model opens or closes. Held while it stops its DMA.
- *   irqs.setup   one SET_IRQS at a time. Held while the thread of an unmask eventfd is started or
- * joined. config.lock  bytes of the configuration space. Short; register accesses take it.
+ *   irqs.setup   one SET_IRQS at a time. Held while the thread of an unmask eventfd is started or joined.
+ *   config.lock  bytes of the configuration space. Short; register accesses take it.
  *   irqs.lock    what signalling an interrupt looks at. Short; models take it from their threads.
  *
  * life, attach, reset and irqs.setup are never held together. What a register access must know

@@ -10,7 +10,6 @@
  */
 #include <errno.h>
 
-#include "core/dirty.h"
 #include "core/dma.h"
 #include "mem/guard.h"
 

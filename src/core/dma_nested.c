@@ -12,7 +12,6 @@
 #include <string.h>
 
 #include "core/ctx.h"
-#include "core/dirty.h"
 #include "core/dma.h"
 #include "core/nested.h"
 #include "mem/guard.h"

@@ -2,7 +2,6 @@
 /* What a context holds, as text for people. */
 #include <stdio.h>
 
-#include "base/alloc.h"
 #include "core/ctx.h"
 #include "core/ioas.h"
 

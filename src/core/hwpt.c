@@ -7,7 +7,6 @@
 
 #include "core/ctx.h"
 #include "core/device.h"
-#include "core/dirty.h"
 #include "core/fault.h"
 #include "mem/phys.h"
 

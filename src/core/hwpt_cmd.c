@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/alloc.h"
 #include "core/call.h"
 #include "core/device.h"
 #include "core/nested.h"

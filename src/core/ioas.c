@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * IOAS objects: making and destroying them, their alignment, their domains, and the two ioctls on
- * ranges. Mapping and unmapping are in ioas_map.c.
+ * ranges. Mapping is in ioas_map.c, unmapping in ioas_unmap.c.
  *
  * The alignment is derived (spec core.md 3.2): the largest of 1, a page if large pages are off or an access
  * pins pages, and the smallest page of each domain. It is stored next to the map because MAP needs it under the

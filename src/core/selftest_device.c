@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 
-#include "base/alloc.h"
 #include "core/device.h"
 #include "core/selftest.h"
 

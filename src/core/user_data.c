@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/alloc.h"
 #include "core/call.h"
 
 static int copy_in(struct call *call, void *dst, uint64_t uptr, size_t have, size_t len)

@@ -23,7 +23,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/alloc.h"
 #include "run/filter.h"
 #include "run/helper.h"
 #include "run/tree.h"

@@ -8,8 +8,6 @@
  */
 #include "vfio/group_internal.h"
 
-#include "base/alloc.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

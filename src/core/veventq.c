@@ -8,6 +8,8 @@
  *
  * A reader takes an event out, copies it without the lock, and puts it back if that failed; readers come one at a
  * time, so the order is kept.
+ *
+ * A queue takes its place among those of its vIOMMU before it has a descriptor, and events only after that.
  */
 #include <errno.h>
 #include <string.h>
@@ -34,6 +36,7 @@ struct veventq {
 	uint32_t type, depth;
 	pthread_mutex_t reading; /* one reader at a time; before the vIOMMU's events_lock */
 	/* The rest under the vIOMMU's events_lock. */
+	bool open;	    /* its descriptor is there: nobody would be told of an event that came before */
 	struct list events; /* struct vevent.entry, oldest first */
 	uint32_t count;	    /* of events, without the marker */
 	uint32_t sequence;  /* the next one */
@@ -101,7 +104,7 @@ int iommufd_viommu_report_event(struct iommufd_viommu *pub, uint32_t type, const
 		return -EINVAL;
 	pthread_mutex_lock(&viommu->events_lock);
 	q = find_locked(viommu, type);
-	rc = q ? report_locked(q, data, len) : -EOPNOTSUPP;
+	rc = q && q->open ? report_locked(q, data, len) : -EOPNOTSUPP;
 	pthread_mutex_unlock(&viommu->events_lock);
 	return rc;
 }
@@ -243,6 +246,22 @@ static const struct obj_ops veventq_ops = {
 	.destroy = veventq_destroy,
 };
 
+/* The last step of VEVENTQ_ALLOC: the descriptor, and with it reports. */
+static int open_queue(struct call *call, struct veventq *q)
+{
+	struct iommu_veventq_alloc *cmd = (void *)call->cmd.bytes;
+	int rc;
+
+	/* A descriptor whose number could not be written publishes the queue, which may then go at once. */
+	obj_hold(&q->obj);
+	rc = call_install_event_file(call, &q->file, &veventq_file_ops, &cmd->out_veventq_fd);
+	pthread_mutex_lock(&q->viommu->events_lock);
+	q->open = !rc || !call->new_obj;
+	pthread_mutex_unlock(&q->viommu->events_lock);
+	obj_unhold(&q->obj);
+	return rc;
+}
+
 static int create(struct call *call, struct viommu *viommu)
 {
 	struct iommu_veventq_alloc *cmd = (void *)call->cmd.bytes;
@@ -271,9 +290,7 @@ static int create(struct call *call, struct viommu *viommu)
 	else
 		list_add_tail(&viommu->veventqs, &q->entry);
 	pthread_mutex_unlock(&viommu->events_lock);
-	return rc ? rc
-		  : call_install_event_file(call, &q->file, &veventq_file_ops,
-					    &cmd->out_veventq_fd);
+	return rc ? rc : open_queue(call, q);
 }
 
 int veventq_cmd_alloc(struct call *call)

@@ -93,32 +93,35 @@ static int set_rid(struct iommufd_device *idev, struct iommu_domain *domain,
 }
 
 static int set_pasid(struct iommufd_device *idev, uint32_t pasid, struct iommu_domain *domain,
-		     struct iommu_domain *old)
+		     struct iommu_domain *old, struct swi_reason *why)
 {
 	const struct iommu_domain *blocked = idev->driver->blocked_domain;
 
 	if (!blocked || !blocked->ops->set_dev_pasid || !domain->ops || !domain->ops->set_dev_pasid)
-		return swi_fail(&idev->why, -EOPNOTSUPP, "the IOMMU of %s (%s) has no PASIDs",
+		return swi_fail(why, -EOPNOTSUPP, "the IOMMU of %s (%s) has no PASIDs",
 				idev->dev->name, idev->driver->name);
 	if (!idev->dev->max_pasids)
 		return 0;
 	if (pasid >= idev->dev->max_pasids)
-		return swi_fail(&idev->why, -EINVAL, "PASID %u: those of %s are below %u", pasid,
+		return swi_fail(why, -EINVAL, "PASID %u: those of %s are below %u", pasid,
 				idev->dev->name, idev->dev->max_pasids);
 	return domain->ops->set_dev_pasid(domain, idev->dev, pasid, old);
 }
 
-/* Has the driver move a device, or one PASID of it. On failure it is where it was. */
+/*
+ * Has the driver move a device, or one PASID of it. On failure it is where it was. `why` is not that of the device
+ * when another member of its group moves them all.
+ */
 static int driver_set(struct iommufd_device *idev, uint32_t pasid, struct iommu_domain *domain,
-		      struct iommu_domain *old)
+		      struct iommu_domain *old, struct swi_reason *why)
 {
 	int rc;
 
 	if (device_is_noiommu(idev))
 		return 0;
-	rc = pasid ? set_pasid(idev, pasid, domain, old) : set_rid(idev, domain, old);
-	if (rc && !idev->why.text[0])
-		swi_fail(&idev->why, rc, "the IOMMU (%s) does not take device %s there",
+	rc = pasid ? set_pasid(idev, pasid, domain, old, why) : set_rid(idev, domain, old);
+	if (rc && !why->text[0])
+		swi_fail(why, rc, "the IOMMU (%s) does not take device %s there",
 			 idev->driver->name, idev->dev->name);
 	return rc;
 }
@@ -159,7 +162,7 @@ static int check_pasid_locked(struct iommufd_device *idev, uint32_t pasid, struc
 /* ---- reserved regions ----------------------------------------------------------------------------- */
 
 static int reserve_one_locked(struct iommufd_device *idev, struct ioas *ioas,
-			      const struct iommu_resv_region *resv)
+			      const struct iommu_resv_region *resv, struct swi_reason *why)
 {
 	int rc;
 
@@ -167,14 +170,14 @@ static int reserve_one_locked(struct iommufd_device *idev, struct ioas *ioas,
 		return 0;
 	rc = iova_map_reserve(ioas->map, resv->first, resv->last, idev);
 	return rc == -EADDRINUSE
-		       ? swi_fail(&idev->why, rc,
+		       ? swi_fail(why, rc,
 				  "a mapping or allowed range lies in [%#llx, %#llx], which device "
 				  "%s has reserved",
 				  (ull)resv->first, (ull)resv->last, idev->dev->name)
 		       : rc;
 }
 
-static int reserve_regions(struct iommufd_device *idev, struct ioas *ioas)
+static int reserve_regions(struct iommufd_device *idev, struct ioas *ioas, struct swi_reason *why)
 {
 	struct iommu_resv_region regions[DEVICE_RESV_MAX];
 	unsigned int nr;
@@ -183,14 +186,13 @@ static int reserve_regions(struct iommufd_device *idev, struct ioas *ioas)
 	if (device_is_noiommu(idev))
 		return 0;
 	if (swi_fail_point())
-		return swi_fail(&idev->why, -EINVAL,
-				"injected failure to learn the reserved regions");
-	rc = device_get_resv(idev->dev, idev->driver, regions, &nr, &idev->why);
+		return swi_fail(why, -EINVAL, "injected failure to learn the reserved regions");
+	rc = device_get_resv(idev->dev, idev->driver, regions, &nr, why);
 	if (rc)
 		return rc;
 	iova_map_lock(ioas->map);
 	for (unsigned int i = 0; !rc && i < nr; i++)
-		rc = reserve_one_locked(idev, ioas, &regions[i]);
+		rc = reserve_one_locked(idev, ioas, &regions[i], why);
 	if (rc)
 		iova_map_unreserve(ioas->map, idev);
 	iova_map_unlock(ioas->map);
@@ -325,7 +327,7 @@ static int attach_begin_locked(struct iommufd_device *idev, uint32_t pasid, stru
 	if (!member)
 		return -ENOMEM;
 	member->idev = idev;
-	rc = pasid ? 0 : reserve_regions(idev, hwpt->ioas);
+	rc = pasid ? 0 : reserve_regions(idev, hwpt->ioas, &idev->why);
 	if (rc)
 		goto free;
 	rc = pasid ? 0 : sw_msi_install_locked(idev->dgroup, hwpt, &idev->why);
@@ -334,7 +336,7 @@ static int attach_begin_locked(struct iommufd_device *idev, uint32_t pasid, stru
 	rc = get_attachment_locked(idev, pasid, hwpt, &at, &fresh);
 	if (rc)
 		goto unreserve;
-	rc = driver_set(idev, pasid, hwpt->domain, NULL);
+	rc = driver_set(idev, pasid, hwpt->domain, NULL, &idev->why);
 	if (rc)
 		goto drop;
 	add_member_locked(idev->dgroup, at, member);
@@ -473,6 +475,7 @@ static int attach_ioas(struct iommufd_device *idev, uint32_t pasid, struct ioas 
 struct move {
 	struct attachment *at;
 	struct hwpt *from, *to;
+	struct swi_reason *why; /* of the member that moves all */
 };
 
 static void move_back(const struct move *mv, struct list *pos)
@@ -481,7 +484,7 @@ static void move_back(const struct move *mv, struct list *pos)
 		struct iommufd_device *idev = member_of(pos);
 
 		device_dma_switch_back(idev, mv->at->pasid, mv->from);
-		driver_set(idev, mv->at->pasid, mv->from->domain, mv->to->domain);
+		driver_set(idev, mv->at->pasid, mv->from->domain, mv->to->domain, mv->why);
 	}
 }
 
@@ -495,12 +498,12 @@ static int move_members_locked(const struct move *mv)
 	list_for_each (pos, &mv->at->members) {
 		struct iommufd_device *idev = member_of(pos);
 
-		rc = driver_set(idev, pasid, mv->to->domain, mv->from->domain);
+		rc = driver_set(idev, pasid, mv->to->domain, mv->from->domain, mv->why);
 		if (rc)
 			goto undo;
 		rc = device_dma_switch(idev, pasid, mv->to);
 		if (rc) {
-			driver_set(idev, pasid, mv->from->domain, mv->to->domain);
+			driver_set(idev, pasid, mv->from->domain, mv->to->domain, mv->why);
 			goto undo;
 		}
 	}
@@ -525,11 +528,8 @@ static int reserve_members_locked(struct iommufd_device *idev, struct attachment
 	int rc;
 
 	list_for_each (pos, &at->members) {
-		struct iommufd_device *member = member_of(pos);
-
-		rc = reserve_regions(member, ioas);
+		rc = reserve_regions(member_of(pos), ioas, &idev->why);
 		if (rc) {
-			idev->why = member->why;
 			while ((pos = pos->prev) != &at->members)
 				unreserve_regions(member_of(pos), ioas);
 			return rc;
@@ -616,7 +616,8 @@ unreserve:
 static int replace_group_locked(struct iommufd_device *idev, uint32_t pasid, struct hwpt *hwpt,
 				struct hwpt **out_old, unsigned int *moved)
 {
-	struct move mv = {.at = attachment_find(idev->dgroup, pasid), .to = hwpt};
+	struct move mv = {
+		.at = attachment_find(idev->dgroup, pasid), .to = hwpt, .why = &idev->why};
 	struct list *pos;
 	int rc;
 

@@ -143,18 +143,29 @@ static struct obj *slot_locked(struct obj_table *t, uint32_t id)
 	return obj == RESERVED ? NULL : obj;
 }
 
+/*
+ * Whether a call may begin to use it. Calls that overlap each other could keep a destroyer waiting without end, hence
+ * `going`.
+ */
+static bool is_open(const struct obj *obj)
+{
+	return obj->users && obj->wait_cnt && !obj->going;
+}
+
 int obj_get(struct iommufd_ctx *ctx, uint32_t id, enum obj_type type, const char *what,
 	    struct swi_reason *why, struct obj **out)
 {
 	struct obj_table *t = &ctx->table;
 	const char *found = NULL;
 	struct obj *obj;
+	bool fits;
 
 	if (swi_fail_point())
 		return swi_fail(why, -ENOENT, "%s %u: injected failure", what, id);
 	pthread_mutex_lock(&t->lock);
 	obj = slot_locked(t, id);
-	if (obj && (type == OBJ_ANY || obj->ops->type == type) && obj->users && obj->wait_cnt) {
+	fits = obj && (type == OBJ_ANY || obj->ops->type == type);
+	if (fits && is_open(obj)) {
 		obj->users++;
 		obj->wait_cnt++;
 		pthread_mutex_unlock(&t->lock);
@@ -164,6 +175,8 @@ int obj_get(struct iommufd_ctx *ctx, uint32_t id, enum obj_type type, const char
 	if (obj)
 		found = obj->ops->name;
 	pthread_mutex_unlock(&t->lock);
+	if (fits)
+		return swi_fail(why, -ENOENT, "%s %u (%s) is being taken away", what, id, found);
 	if (found)
 		return swi_fail(why, -ENOENT, "%s %u is the ID of another kind of object (%s)",
 				what, id, found);
@@ -176,7 +189,7 @@ bool obj_try_get(struct obj *obj)
 	bool ok;
 
 	pthread_mutex_lock(&t->lock);
-	ok = obj->users && obj->wait_cnt;
+	ok = is_open(obj);
 	if (ok) {
 		obj->users++;
 		obj->wait_cnt++;
@@ -204,7 +217,7 @@ struct obj *obj_get_pointer(struct iommufd_ctx *ctx, struct obj **pointer)
 
 	pthread_mutex_lock(&t->lock);
 	obj = *pointer;
-	if (obj && obj->users && obj->wait_cnt) {
+	if (obj && is_open(obj)) {
 		obj->users++;
 		obj->wait_cnt++;
 	} else {
@@ -308,6 +321,7 @@ static int destroy_held(struct obj *obj, bool tombstone)
 	unsigned int users;
 
 	pthread_mutex_lock(&t->lock);
+	obj->going = true;
 	obj->wait_cnt--;
 	if (!wait_idle_locked(t, obj)) {
 		obj->wait_cnt++;
@@ -374,7 +388,7 @@ bool obj_for_each(struct iommufd_ctx *ctx, enum obj_type type,
 	pthread_mutex_lock(&t->lock);
 	for (uint32_t id = 1; id < t->size && !stop; id++) {
 		obj = slot_locked(t, id);
-		if (!obj || obj->ops->type != type || !obj->users || !obj->wait_cnt)
+		if (!obj || obj->ops->type != type || !is_open(obj))
 			continue;
 		obj->users++;
 		obj->wait_cnt++;

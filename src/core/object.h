@@ -58,6 +58,7 @@ struct obj {
 	unsigned int users;    /* table lock */
 	unsigned int wait_cnt; /* table lock */
 	unsigned int forever;  /* of users: those that end with the context; table lock */
+	bool going;	       /* obj_destroy_held() has begun: not found any more; table lock */
 };
 
 /* The ID space of one context. slots[id] is NULL, an object, or one of two markers. */
@@ -115,8 +116,8 @@ int obj_destroy_id(struct iommufd_ctx *ctx, uint32_t id, struct swi_reason *why)
 /*
  * Destroys an object whose creator holds one reference beyond the table's (a driver's). Blocks new
  * lookups, waits for calls that use it, then destroys. The caller's reference is dropped in any case. -EBUSY: something
- * else still claims it; it stays until the context ends, but is not found any more. -ETIMEDOUT: a call has not come
- * back for a minute, and uses it still.
+ * else still claims it; it stays until the context ends. -ETIMEDOUT: a call has not come back for a minute, and uses it
+ * still. In either case it is not found any more.
  */
 int obj_destroy_held(struct obj *obj);
 /* The same; on success its ID is never used again while the context lives. */

@@ -177,6 +177,8 @@ static void destroy_held_waits(void **state)
 	}
 	assert_false(d.done);
 	assert_int_equal(destroyed, 0);
+	assert_rc(obj_get(ctx, 1, OBJ_ANY, "id", NULL, &late), -ENOENT);
+	assert_false(obj_try_get(user));
 	assert_rc(obj_destroy_id(ctx, 1, NULL), -EBUSY);
 	obj_put(user);
 	pthread_join(d.thread, NULL);

@@ -159,7 +159,7 @@ static void look(struct race *race, const struct event *ev, int64_t *before)
 static void *reader(void *arg)
 {
 	struct race *race = arg;
-	struct rig mine = *race->s->r;
+	struct rig mine = {.ctx = race->s->r->ctx};
 	int64_t before = -1;
 	struct event got[3];
 	bool last = false;

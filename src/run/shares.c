@@ -82,7 +82,6 @@ void shares_destroy(struct shares *s)
 	swi_free(s);
 }
 
-/* Takes the reference to the owner over. */
 static int make_locked(struct shares *s, struct mem_owner *owner, struct share **out)
 {
 	struct share *share = swi_new(struct share);
@@ -107,14 +106,11 @@ static int make_locked(struct shares *s, struct mem_owner *owner, struct share *
 	return 0;
 }
 
-static int find_locked(struct shares *s, struct task *t, struct share **out)
+/* Takes the reference to the owner over. */
+static int find_locked(struct shares *s, struct mem_owner *owner, struct share **out)
 {
-	struct mem_owner *owner;
 	struct list *pos;
-	int rc = t->caller.ops->get_memory(&t->caller, &owner);
 
-	if (rc)
-		return rc;
 	list_for_each (pos, &s->list) {
 		struct share *share = list_entry(pos, struct share, entry);
 
@@ -131,13 +127,18 @@ int shares_add(struct shares *s, struct task *t, uint64_t length, int *out_fd, u
 	       uint64_t *out_inode)
 {
 	struct share *share = NULL;
+	struct mem_owner *owner;
 	int rc;
 
 	if (!length || length % SWI_PAGE_SIZE || length > 1ull << 46)
 		return -EINVAL;
 	shares_sweep(s);
+	/* Before the lock: the program's memory is looked at, which may wait for the program. */
+	rc = t->caller.ops->get_memory(&t->caller, &owner);
+	if (rc)
+		return rc;
 	pthread_mutex_lock(&s->lock);
-	rc = find_locked(s, t, &share);
+	rc = find_locked(s, owner, &share);
 	if (rc)
 		goto unlock;
 	rc = -EMFILE;

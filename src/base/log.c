@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+/* Lines for the host's log. They are made here and go to its sink; the library itself prints nothing. */
 #include "base/log.h"
 
 #include <stdarg.h>

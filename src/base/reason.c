@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+/* Why a call has failed, in words: the last reason wins, and one that is too long is cut. */
 #include "base/reason.h"
 
 #include <stdarg.h>

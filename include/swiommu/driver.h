@@ -22,9 +22,9 @@ extern "C" {
 
 enum iommu_resv_type {
 	IOMMU_RESV_RESERVED, /* for no use at all */
-	IOMMU_RESV_DIRECT,   /* the firmware wants it mapped to itself at all times: such a device cannot be bound */
+	IOMMU_RESV_DIRECT, /* the firmware wants it mapped to itself at all times: such a device cannot be bound */
 	IOMMU_RESV_DIRECT_RELAXABLE, /* the same, until a driver has the device: it is of no account here */
-	IOMMU_RESV_MSI,		     /* where the device's interrupts are written, past the page tables */
+	IOMMU_RESV_MSI, /* where the device's interrupts are written, past the page tables */
 	/*
 	 * Where the host may let doorbells for interrupts be mapped, see iommufd_sw_msi(). A device has at most one such region, and
 	 * then none of the kind before.
@@ -73,7 +73,7 @@ struct iommu_driver {
 	uint64_t aperture_first, aperture_last; /* IOVAs its page tables can hold */
 	/* Of these tables. Sizes that the format does not have are left out; the smallest must be one of it. */
 	enum iommu_pt_format pt_format;
-	uint32_t hwpt_flags;	 /* IOMMU_HWPT_ALLOC_... that its page tables can be made with */
+	uint32_t hwpt_flags; /* IOMMU_HWPT_ALLOC_... that its page tables can be made with */
 	/*
 	 * It can make all DMA snoop caches (VFIO_DMA_CC_IOMMU), but for devices with no_enforce: page tables made for the others are
 	 * made so, before anything is mapped.
@@ -171,13 +171,13 @@ struct device {
 	bool dirty_tracking;
 	/* PASIDs that it can tag its requests with are below this; 0: it has none. */
 	uint32_t max_pasids;
-	bool incoherent;  /* its DMA does not see the caches of processors: it cannot be bound */
-	bool no_enforce;  /* its IOMMU cannot make its DMA snoop caches, whatever the driver can */
-	bool is_vf;	  /* PCI: a virtual function */
-	bool pasid_exec;  /* PCI: requests with a PASID can be for instructions */
-	bool pasid_priv;  /* PCI: requests with a PASID can be privileged */
-	bool ats;	  /* PCI: it asks its IOMMU for translations */
-	bool pri;	  /* PCI: it asks for pages that are missing, and can wait for them */
+	bool incoherent; /* its DMA does not see the caches of processors: it cannot be bound */
+	bool no_enforce; /* its IOMMU cannot make its DMA snoop caches, whatever the driver can */
+	bool is_vf;	 /* PCI: a virtual function */
+	bool pasid_exec; /* PCI: requests with a PASID can be for instructions */
+	bool pasid_priv; /* PCI: requests with a PASID can be privileged */
+	bool ats;	 /* PCI: it asks its IOMMU for translations */
+	bool pri;	 /* PCI: it asks for pages that are missing, and can wait for them */
 	/*
 	 * A write of the device has reached a doorbell that iommufd_sw_msi() has mapped: `address` is what that was given. Called from
 	 * the thread that does the DMA; must not block, nor call the engine. NULL: such writes are faults.
@@ -189,7 +189,7 @@ struct device {
 	const void *iommu_instance;
 	void *iommu_priv;      /* the driver's; NULL at first */
 	unsigned int bindings; /* the engine's; 0 at first */
-	void *engine;	  /* the engine's while it is bound; NULL at first */
+	void *engine;	       /* the engine's while it is bound; NULL at first */
 };
 
 /* ---- domains ------------------------------------------------------------------------------------ */
@@ -205,7 +205,7 @@ struct iommu_domain {
 	enum iommu_domain_type type;
 	const struct iommu_domain_ops *ops;
 	uint32_t flags; /* of a paging domain: IOMMU_HWPT_ALLOC_... that it was made with */
-	bool enforced;	 /* of a paging domain: DMA through it snoops caches; set by the engine */
+	bool enforced;	/* of a paging domain: DMA through it snoops caches; set by the engine */
 	bool takes_iopf; /* page requests of what is attached to it have a taker; set by the engine */
 	void *engine;	 /* the engine's */
 };
@@ -215,9 +215,9 @@ struct iommu_walk;
 
 /* What iommu_domain_ops.translate finds. */
 struct iommu_translation {
-	uint64_t addr;		/* in the parent: where the input address leads */
-	unsigned int size_lg2;	/* the same holds for the aligned block of 1 << size_lg2 bytes around it */
-	uint32_t perm;		/* IOMMU_FAULT_PERM_READ, _WRITE: what it may be remembered for */
+	uint64_t addr;	       /* in the parent: where the input address leads */
+	unsigned int size_lg2; /* the same holds for the aligned 1 << size_lg2 bytes around it */
+	uint32_t perm;	       /* IOMMU_FAULT_PERM_READ, _WRITE: what it may be remembered for */
 };
 
 struct iommu_user_data_array;

@@ -34,8 +34,9 @@ struct swiommu_fault {
 	size_t length;	    /* bytes of the access from there on */
 	bool write;	    /* true: the device wanted to write memory */
 	int error; /* -ENOENT not mapped, -EPERM no permission, -ENXIO not attached, -EFAULT lost memory */
-	char nearest[128]; /* "nearest mapping ..." in words, for -ENOENT and -EPERM; else mostly "" */
-	uint32_t pasid;	   /* that the request was tagged with; 0: none */
+	char nearest
+		[128];	/* "nearest mapping ..." in words, for -ENOENT and -EPERM; else mostly "" */
+	uint32_t pasid; /* that the request was tagged with; 0: none */
 };
 
 /* Severity of a line given to swiommu_hooks.log. */

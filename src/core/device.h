@@ -21,7 +21,7 @@ struct device_group {
 	unsigned int refs;	   /* bound members; the group->lock */
 	pthread_mutex_t lock;
 	struct rb_tree attachments; /* struct attachment.node; see attach.h */
-	pthread_rwlock_t handles; /* shared by who reports a fault; inside `lock` */
+	pthread_rwlock_t handles;   /* shared by who reports a fault; inside `lock` */
 	/* Software MSI, see sw_msi.h; `lock`. */
 	uint64_t sw_msi_start;	  /* of the window; SW_MSI_NONE: there is none */
 	uint64_t sw_msi_required; /* a bit per doorbell that its devices use */
@@ -35,12 +35,12 @@ struct iommufd_device {
 	struct iommufd_ctx *ctx; /* counted if holds_ctx */
 	bool holds_ctx;
 	const struct iommu_driver *driver; /* of its IOMMU; noiommu_driver: it has none */
-	bool enforces;		     /* its IOMMU can make its DMA snoop caches; immutable */
-	struct device *dev;	     /* NULL after an unbind that found it in use */
-	struct device_group *dgroup; /* counted */
-	struct iopf_param *iopf;     /* owned; its page requests */
-	struct vdevice *vdev;	     /* that stands for it in a guest; dgroup->lock */
-	bool going;		     /* unbinding; no vDEVICE can be made any more; dgroup->lock */
+	bool enforces;			   /* its IOMMU can make its DMA snoop caches; immutable */
+	struct device *dev;		   /* NULL after an unbind that found it in use */
+	struct device_group *dgroup;	   /* counted */
+	struct iopf_param *iopf;	   /* owned; its page requests */
+	struct vdevice *vdev;		   /* that stands for it in a guest; dgroup->lock */
+	bool going; /* unbinding; no vDEVICE can be made any more; dgroup->lock */
 
 	pthread_mutex_t dma_lock;
 	struct rb_tree routes; /* struct dma_route.node; see dma.h; dma_lock */

@@ -49,7 +49,7 @@ struct dma_nest {
 struct swiommu_dma {
 	struct iova_reader reader; /* first: it has cache lines of its own */
 	struct translator translator;
-	struct dma_route *route;   /* exists as long as the handle */
+	struct dma_route *route; /* exists as long as the handle */
 	struct iommufd_device *idev;
 	unsigned int flags; /* SWIOMMU_DMA_... */
 	bool physical;	    /* the device has no IOMMU: see noiommu.c */

@@ -24,8 +24,8 @@ struct iommu_walk {
 /* ---- what drivers call ---------------------------------------------------------------------------- */
 
 /* The word of the parent at `addr`, and where it is in this process if it can be addressed. */
-static int find_word(struct iommu_walk *walk, uint64_t addr, unsigned int dir,
-		     struct place *place, _Atomic(uint64_t) **host)
+static int find_word(struct iommu_walk *walk, uint64_t addr, unsigned int dir, struct place *place,
+		     _Atomic(uint64_t) **host)
 {
 	size_t len = sizeof(uint64_t);
 	int rc;
@@ -51,8 +51,7 @@ int iommu_walk_load(struct iommu_walk *walk, uint64_t addr, uint64_t *value)
 	rc = find_word(walk, addr, SWI_READ, &place, &host);
 	if (rc)
 		return rc;
-	rc = host ? mem_guard_load(host, value)
-		  : dma_move(&place, value, sizeof(*value), SWI_READ);
+	rc = host ? mem_guard_load(host, value) : dma_move(&place, value, sizeof(*value), SWI_READ);
 	return rc ? -EFAULT : 0;
 }
 

@@ -75,10 +75,11 @@ static int enforce_coherency(struct hwpt *hwpt, struct iommufd_device *idev, str
 	if (!idev->enforces)
 		return 0;
 	if (ops && ops->enforce_cache_coherency && !ops->enforce_cache_coherency(&hwpt->paging))
-		return swi_fail(why, -EINVAL,
-				"the driver (%s) says that it can enforce cache coherency, and does "
-				"not",
-				idev->driver->name);
+		return swi_fail(
+			why, -EINVAL,
+			"the driver (%s) says that it can enforce cache coherency, and does "
+			"not",
+			idev->driver->name);
 	hwpt->paging.enforced = true;
 	return 0;
 }

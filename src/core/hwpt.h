@@ -32,8 +32,8 @@ struct hwpt {
 	struct iommu_domain *domain; /* what the driver attaches devices to; immutable */
 	struct iommu_domain paging;  /* `domain` of a paging HWPT */
 	struct fault *fault;	     /* counted; NULL: page requests are refused; immutable */
-	struct hwpt *base;	     /* the page table under it: itself, or that of its parent; immutable */
-	_Atomic(uint64_t) flushes;   /* of a nested HWPT: changes with each iommu_domain_flush() */
+	struct hwpt *base; /* the page table under it: itself, or that of its parent; immutable */
+	_Atomic(uint64_t) flushes; /* of a nested HWPT: changes with each iommu_domain_flush() */
 	/* Of a nested HWPT one of these, counted; its `ioas` is that of the parent, not counted here. */
 	struct hwpt *parent;
 	struct viommu *viommu;

@@ -64,8 +64,7 @@ static int alloc_paging(struct call *call, struct iommufd_device *idev, struct i
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&ioas->mutex);
-	rc = hwpt_create_locked(ioas, idev, false, &format, cmd->flags, call->why,
-				&hwpt);
+	rc = hwpt_create_locked(ioas, idev, false, &format, cmd->flags, call->why, &hwpt);
 	if (rc)
 		goto unlock;
 	rc = hwpt_populate_locked(hwpt, call->why);
@@ -197,8 +196,7 @@ int device_cmd_hw_info(struct call *call)
 	if (rc)
 		return rc;
 	if (device_is_noiommu(device_of(obj)))
-		rc = swi_fail(call->why, -EOPNOTSUPP, "%s has no IOMMU",
-			      device_of(obj)->dev->name);
+		rc = swi_fail(call->why, -EOPNOTSUPP, "%s has no IOMMU", device_of(obj)->dev->name);
 	else
 		rc = hw_info(call, device_of(obj));
 	obj_put(obj);

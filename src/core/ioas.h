@@ -35,8 +35,8 @@ struct access_slots {
 struct ioas {
 	struct obj obj;
 	pthread_mutex_t mutex;
-	struct list hwpts;    /* struct hwpt.entry, in order of creation; mutex */
-	struct list tables; /* struct domain.entry: those that mirror the map; domains lock */
+	struct list hwpts;     /* struct hwpt.entry, in order of creation; mutex */
+	struct list tables;    /* struct domain.entry: those that mirror the map; domains lock */
 	struct list listeners; /* struct dma_listener.ioas_entry; domains lock */
 	pthread_rwlock_t domains;
 	unsigned int nr_domains; /* of these; domains lock */

@@ -113,8 +113,8 @@ int test_check_map(struct call *call)
 	else if (__builtin_add_overflow(cmd->check_map.uptr, length, &end))
 		rc = swi_fail(call->why, -EINVAL, "uptr + length passes 2^64");
 	else
-		rc = test_compare(call, hwpt->ioas, hwpt, cmd->check_map.iova,
-				  cmd->check_map.uptr, length / step, step, -EINVAL);
+		rc = test_compare(call, hwpt->ioas, hwpt, cmd->check_map.iova, cmd->check_map.uptr,
+				  length / step, step, -EINVAL);
 	obj_put(obj);
 	return rc;
 }

@@ -21,7 +21,7 @@ struct viommu {
 	struct iommufd_viommu *pub; /* owned */
 	const struct iommu_driver *driver;
 	const void *instance; /* of the driver's IOMMUs */
-	struct hwpt *parent; /* counted */
+	struct hwpt *parent;  /* counted */
 	pthread_mutex_t vdevs_lock;
 	struct list vdevs; /* struct vdevice.entry; vdevs_lock */
 	pthread_mutex_t events_lock;

@@ -121,7 +121,8 @@ struct mem_owner {
 	_Atomic unsigned refs;
 	uint64_t hash; /* twins have the same */
 	/* See owners.h. */
-	_Atomic(struct mem_owners *) owners; /* counted; NULL: not listed; the first list keeps it */
+	_Atomic(struct mem_owners *)
+		owners; /* counted; NULL: not listed; the first list keeps it */
 	struct list listed;
 };
 

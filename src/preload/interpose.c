@@ -29,9 +29,10 @@ static void *library_function(void *_Atomic *cache, const char *name)
 }
 
 /* They are looked up at start, so that none is by a signal handler; a call that comes earlier looks up its own. */
-#define COMMON(F)                                                                               \
-	F(pread)                                                                                \
-	F(pread64) F(pwrite) F(pwrite64) F(__pread_chk) F(__pread64_chk) F(sigaction) F(signal) \
+#define COMMON(F)                                                                    \
+	F(pread)                                                                     \
+	F(pread64)                                                                   \
+	F(pwrite) F(pwrite64) F(__pread_chk) F(__pread64_chk) F(sigaction) F(signal) \
 		F(sigprocmask) F(pthread_sigmask) F(fork)
 #define RARE(F) F(bsd_signal) F(ssignal) F(sysv_signal) F(__sysv_signal)
 

@@ -55,7 +55,7 @@ struct open_file {
 	struct list bucket; /* in files.by_token while in files.open */
 	struct node *node;
 	uint64_t token;
-	uint64_t secret; /* who knows it has had a descriptor on the file; see helper.c */
+	uint64_t secret;	   /* who knows it has had a descriptor on the file; see helper.c */
 	_Atomic unsigned int refs; /* the list's, and calls in progress */
 	_Atomic pid_t user;	   /* thread that used it last, for reports */
 	bool read_only;		   /* opened O_RDONLY */

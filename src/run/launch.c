@@ -223,9 +223,8 @@ static int adopt_child(struct session *s, struct launched *l)
 
 int launch_prepare(struct session *s, char **argv, struct launched *out)
 {
-	struct run_filter_options filter_options = {.opens = s->testabi,
-						    .groups = s->nr_groups,
-						    .stat_paths = s->stat_paths};
+	struct run_filter_options filter_options = {
+		.opens = s->testabi, .groups = s->nr_groups, .stat_paths = s->stat_paths};
 	struct run_filter filter;
 	sigset_t all, mask;
 	int pair[2], rc;

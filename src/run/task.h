@@ -40,7 +40,7 @@ struct task {
 	pid_t tid;
 	uint64_t notif_id;
 	struct ring_process *ring; /* not NULL: it does not wait for an answer, see rings.c */
-	uint64_t ahead_at; /* address of ahead[0] in the program */
+	uint64_t ahead_at;	   /* address of ahead[0] in the program */
 	size_t ahead_len;
 	uint8_t ahead[TASK_AHEAD];
 };

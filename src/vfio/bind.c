@@ -174,8 +174,8 @@ static long bind_prepare(struct vfio_file *file, struct swiommu_caller *caller,
 		return rc;
 	rc = caller->ops->get_ctx(caller, bind->iommufd, ctx);
 	if (rc) {
-		vfio_fail(caller, rc, "VFIO_DEVICE_BIND_IOMMUFD: iommufd %d is %s",
-				 bind->iommufd, rc == -EBADF ? "not open" : "not an iommufd");
+		vfio_fail(caller, rc, "VFIO_DEVICE_BIND_IOMMUFD: iommufd %d is %s", bind->iommufd,
+			  rc == -EBADF ? "not open" : "not an iommufd");
 		goto leave;
 	}
 	pthread_mutex_lock(&dev->life);

@@ -356,8 +356,7 @@ void vfio_dma_close(struct vfio_dma *dma)
 int vfio_dma_listen(struct vfio_device *dev, struct dma_listener *l, struct swi_reason *why)
 {
 	if (dev->place.emulated)
-		return swi_fail(why, -EOPNOTSUPP,
-				"an emulated device has no mappings of its own");
+		return swi_fail(why, -EOPNOTSUPP, "an emulated device has no mappings of its own");
 	return dma_listener_add(dev->idev, l, why);
 }
 

@@ -28,7 +28,7 @@ struct vfio_group {
 	struct list devices;	   /* struct vfio_device.in_group; constant once files are open */
 	pthread_mutex_t lock;
 	struct vfio_group_file *_Atomic opened; /* changed with lock */
-	struct list in_container;	/* in container->groups; container's lock */
+	struct list in_container;		/* in container->groups; container's lock */
 };
 
 struct vfio_group_file {

@@ -203,9 +203,10 @@ long vfio_check_feature(struct swiommu_caller *caller, uint32_t argsz, uint32_t 
 		return vfio_fail(caller, -EINVAL,
 				 "VFIO_DEVICE_FEATURE: feature %u: neither GET nor SET", feature);
 	if (argsz < sizeof(struct vfio_device_feature) + size)
-		return vfio_fail(caller, -EINVAL,
-				 "VFIO_DEVICE_FEATURE: feature %u: argsz is %u, at least %zu needed",
-				 feature, argsz, sizeof(struct vfio_device_feature) + size);
+		return vfio_fail(
+			caller, -EINVAL,
+			"VFIO_DEVICE_FEATURE: feature %u: argsz is %u, at least %zu needed",
+			feature, argsz, sizeof(struct vfio_device_feature) + size);
 	return 1;
 }
 

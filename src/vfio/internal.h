@@ -113,7 +113,7 @@ struct vfio_device {
 	struct device device; /* as the engine sees it */
 	struct vfio_pci_id id;
 	struct vfio_region regions[VFIO_NR_MODEL_REGIONS];
-	int pages_fd;	   /* owned: where the pages are; -1: there are none */
+	int pages_fd;	    /* owned: where the pages are; -1: there are none */
 	bool pages_in_node; /* it is the client's node, not a file of our own */
 	bool has_flr;
 	bool has_reset; /* DEVICE_RESET works */
@@ -216,7 +216,8 @@ int vfio_config_write(struct vfio_device *dev, unsigned int pos, const uint8_t *
 /* pages.c */
 int vfio_pages_init(struct vfio_device *dev); /* after create(): makes them */
 void vfio_pages_fini(struct vfio_device *dev);
-void vfio_pages_start(struct vfio_device *dev); /* puts back what an earlier client has taken away */
+void vfio_pages_start(
+	struct vfio_device *dev); /* puts back what an earlier client has taken away */
 /* The pages that contain `offset`; NULL: none. */
 const struct vfio_pages *vfio_pages_find(const struct vfio_region *r, uint64_t offset);
 /* A natural access of `size` bytes at `offset` of them. */
@@ -227,7 +228,8 @@ uint64_t vfio_region_span(const struct vfio_device *dev, unsigned int index);
 
 /* ioeventfd.c */
 long vfio_ioctl_ioeventfd(struct vfio_file *file, struct swiommu_caller *caller, uint64_t arg);
-void vfio_ioeventfds_stop(struct vfio_device *dev); /* forgets them all; nothing is written any more */
+void vfio_ioeventfds_stop(
+	struct vfio_device *dev); /* forgets them all; nothing is written any more */
 
 /* region.c */
 /*

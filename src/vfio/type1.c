@@ -205,7 +205,7 @@ struct unmap {
 	struct {
 		uint32_t argsz, flags;
 		uint64_t iova, size;
-	} head; /* struct vfio_iommu_type1_dma_unmap, up to its data */
+	} head;			   /* struct vfio_iommu_type1_dma_unmap, up to its data */
 	struct vfio_bitmap bitmap; /* with GET_DIRTY_BITMAP */
 	iova_t last;
 };

@@ -77,7 +77,7 @@ long type1_report_dirty(struct type1 *t, struct swiommu_caller *caller,
 		if (!area || first > last)
 			return 0;
 		rc = vfio_set_bits(caller, (uintptr_t)bitmap->data, (first - iova) / bitmap->pgsize,
-			      (end - iova) / bitmap->pgsize);
+				   (end - iova) / bitmap->pgsize);
 		from = end + 1;
 		if (end == last)
 			break;

@@ -46,8 +46,8 @@ struct scene {
 	uint32_t spare_id;
 };
 
-static const struct iommu_resv_region windows[] = {
-	{0x2000000, 0x2ffffff, IOMMU_RESV_MSI}, {0x5000000, 0x50fffff, IOMMU_RESV_RESERVED}};
+static const struct iommu_resv_region windows[] = {{0x2000000, 0x2ffffff, IOMMU_RESV_MSI},
+						   {0x5000000, 0x50fffff, IOMMU_RESV_RESERVED}};
 
 static const struct iommu_driver drivers[2] = {
 	{.name = "sweep",

@@ -396,17 +396,16 @@ static void mmap_rules(void **state)
 
 	rig->caller.can_trap = true;
 	for (unsigned int i = 0; i < ARRAY_SIZE(cases); i++) {
-		int rc = vfio_file_mmap(rig->file, &rig->caller, cases[i].length,
-					PROT_NONE, cases[i].flags,
-					cases[i].region << 40 | cases[i].off);
+		int rc = vfio_file_mmap(rig->file, &rig->caller, cases[i].length, PROT_NONE,
+					cases[i].flags, cases[i].region << 40 | cases[i].off);
 
 		if (rc != cases[i].rc || (rc && !rig->caller.reason[0]))
 			fail_msg("case %u: %d (%s)", i, rc, rig->caller.reason);
 	}
 	rig->caller.can_trap = false;
-	assert_int_equal(vfio_file_mmap(rig->file, &rig->caller, 0x1000, PROT_NONE, MAP_SHARED,
-					1ull << 40),
-			 -EINVAL);
+	assert_int_equal(
+		vfio_file_mmap(rig->file, &rig->caller, 0x1000, PROT_NONE, MAP_SHARED, 1ull << 40),
+		-EINVAL);
 	assert_non_null(strstr(rig->caller.reason, "pread"));
 	assert_int_equal(vfio_file_open(rig->dev, &unbound), 0);
 	assert_int_equal(vfio_file_mmap(unbound, &rig->caller, 0x1000, PROT_READ, MAP_SHARED, 0),

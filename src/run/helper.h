@@ -62,7 +62,7 @@ struct rings;
 int rings_create(struct session *s, struct rings **out);
 /* Nobody makes calls any more. NULL is allowed. */
 void rings_destroy(struct rings *r);
-/* A ring for the caller's process, in a file to be mapped by it. -EMFILE, -ENOMEM, -EAGAIN there are enough. */
+/* A ring for the caller's process, in place of any it had, in a file to be mapped by it. -EMFILE, -ENOMEM, -EAGAIN there are enough. */
 int rings_add(struct rings *r, struct task *t, int *out_fd, unsigned int *out_number,
 	      uint32_t *out_size);
 /* A process with a ring has made a system call: many of them are a reason to look at it. */

@@ -536,24 +536,41 @@ static int start_locked(struct rings *r)
 	return -rc;
 }
 
+/* The place of the process, which has one ring only: a new one replaces it. Else a free one; RINGS_MAX: there is none. */
+static size_t find_place_locked(struct rings *r, pid_t tgid)
+{
+	size_t found = RINGS_MAX;
+
+	for (size_t i = 0; i < RINGS_MAX; i++) {
+		if (r->process[i] && r->process[i]->tgid == tgid)
+			return i;
+		if (!r->process[i] && found == RINGS_MAX)
+			found = i;
+	}
+	return found;
+}
+
 static int insert(struct rings *r, struct ring_process *p, unsigned int *out_number)
 {
+	struct ring_process *old = NULL;
+	size_t i;
 	int rc;
 
 	pthread_mutex_lock(&r->lock);
 	rc = start_locked(r);
-	if (!rc)
+	i = find_place_locked(r, p->tgid);
+	if (!rc && i == RINGS_MAX)
 		rc = -EAGAIN;
-	for (size_t i = 0; rc == -EAGAIN && i < RINGS_MAX; i++) {
-		if (r->process[i])
-			continue;
+	if (!rc) {
+		old = r->process[i];
 		r->process[i] = p;
-		r->count++;
+		r->count += !old;
 		pthread_cond_signal(&r->wake);
 		*out_number = (unsigned int)i + 1;
-		rc = 0;
 	}
 	pthread_mutex_unlock(&r->lock);
+	if (old)
+		process_put(old);
 	return rc;
 }
 

@@ -328,6 +328,25 @@ static int ring_scribbled(int argc, char **argv)
 	return ring_gives_exact_errors(0, NULL);
 }
 
+/* One that asks for rings over and over takes nobody else's. */
+static int one_ring_for_a_process(int argc, char **argv)
+{
+	struct helper_ring_info info;
+	struct attack a;
+
+	(void)argc;
+	(void)argv;
+	if (!attack_begin(&a))
+		return SKIP;
+	for (unsigned int i = 0; i < 200; i++) {
+		CHECK(!marked(-1, 0, HELPER_CALL_RING, &info));
+		CHECK(info.number == a.number);
+		close(info.fd);
+	}
+	make_hot(a.fd);
+	return ring_gives_exact_errors(0, NULL);
+}
+
 static void *share_page(void *arg)
 {
 	static struct helper_share share;
@@ -398,6 +417,7 @@ const struct scene ring_scenes[] = {
 	{"ring_is_shared", ring_is_shared},
 	{"ring_secrets", ring_secrets},
 	{"ring_scribbled", ring_scribbled},
+	{"one_ring_for_a_process", one_ring_for_a_process},
 	{"sharing_waits_for_nobody", sharing_waits_for_nobody},
 	{NULL, NULL},
 };

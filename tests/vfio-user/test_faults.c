@@ -13,6 +13,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
+
 #define RW (IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE)
 #define BASE 0x100000ull
 
@@ -696,6 +698,73 @@ static void mutations(void **state)
 	print_message("seeds survived: %u\n", seeds);
 }
 
+/* ---- lack of memory --------------------------------------------------------------------------- */
+
+/* Whether the device can be made with the nth allocation failing; false: there are not so many. */
+static bool fails_to_be_made(struct urig *u, unsigned int nth)
+{
+	struct vfio_device_place place = {.bdf = "0000:00:01.0"};
+	struct swi_reason why = {""};
+	struct vfio_device *dev = NULL;
+	char options[128];
+	int rc;
+
+	snprintf(options, sizeof(options), "socket=%s", u->path);
+	swi_alloc_fail_nth(nth);
+	rc = vfio_device_create(&vfio_model_user, &place, options, &dev, &why);
+	if (swi_alloc_fail_nth(0)) {
+		assert_int_equal(rc, 0);
+		vfio_device_destroy(dev);
+		return false;
+	}
+	assert_int_equal(rc, -ENOMEM);
+	return true;
+}
+
+/* The same of binding it, and attaching it to what has mappings that the server is told. */
+static bool fails_to_be_used(struct urig *u, unsigned int nth)
+{
+	struct rig *rig = &u->rig;
+	uint32_t pt_id = rig->ioas;
+	bool all;
+	long rc;
+
+	swi_alloc_fail_nth(nth);
+	rc = rig_bind(rig);
+	if (!rc)
+		rc = rig_attach(rig, &pt_id);
+	all = swi_alloc_fail_nth(0);
+	assert_true(rc <= 0 && (!all || !rc));
+	/* Where memory to find the file is short, the mapping goes without. */
+	assert_int_equal(nr_maps(u), rc ? 0 : 3);
+	vfio_file_close(rig->file);
+	assert_int_equal(vfio_file_open(rig->dev, &rig->file), 0);
+	assert_int_equal(nr_maps(u), 0);
+	return !all;
+}
+
+static void lack_of_memory(void **state)
+{
+	unsigned int nth = 1;
+	uint8_t *page = rig_pages(PAGE);
+	struct urig u;
+
+	(void)state;
+	urig_serve(&u, &plain);
+	while (fails_to_be_made(&u, nth))
+		assert_in_range(nth++, 1, 100);
+	assert_in_range(nth, 5, 100);
+	urig_close_server(&u);
+	urig_open(&u, &plain, NULL);
+	for (unsigned int i = 0; i < 3; i++)
+		rig_map(&u.rig, page, PAGE, BASE + 2 * i * PAGE, RW);
+	for (nth = 1; fails_to_be_used(&u, nth);)
+		assert_in_range(nth++, 1, 200);
+	assert_in_range(nth, 10, 200);
+	urig_close(&u);
+	munmap(page, PAGE);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -710,6 +779,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(bind_after_loss),
 		cmocka_unit_test(lost_and_found_under_load),
 		cmocka_unit_test(mutations),
+		cmocka_unit_test(lack_of_memory),
 	};
 
 	/* One of them by name, to look at it. */

@@ -6,12 +6,10 @@
 #include "client.h"
 
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -347,70 +345,6 @@ static int one_ring_for_a_process(int argc, char **argv)
 	return ring_gives_exact_errors(0, NULL);
 }
 
-static void *share_page(void *arg)
-{
-	static struct helper_share share;
-	long rc;
-
-	share = (struct helper_share){.length = PAGE, .fd = -1};
-	rc = marked(-1, 0, HELPER_CALL_SHARE, &share);
-	if (!rc)
-		close(share.fd);
-	*(long *)arg = rc;
-	return NULL;
-}
-
-/* Asks for shared memory while what tells its address space from others cannot be read. */
-static _Noreturn void share_and_block(int ready)
-{
-	char *page = (char *)(getauxval(AT_RANDOM) & -PAGE);
-	struct uffdio_api api = {.api = UFFD_API};
-	struct uffdio_register reg = {.range = {(uintptr_t)page, PAGE},
-				      .mode = UFFDIO_REGISTER_MODE_MISSING};
-	int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
-	bool ok = uffd >= 0 && !ioctl(uffd, UFFDIO_API, &api) &&
-		  !ioctl(uffd, UFFDIO_REGISTER, &reg);
-	static long rc;
-
-	if (ok)
-		madvise(page, PAGE, MADV_DONTNEED);
-	(void)!write(ready, &ok, sizeof(ok));
-	share_page(&rc);
-	for (;;)
-		pause();
-}
-
-static int sharing_waits_for_nobody(int argc, char **argv)
-{
-	double end = seconds() + 0.3;
-	int ready[2], status;
-	bool blocks = false;
-	long rc;
-	pid_t pid;
-
-	(void)argc;
-	(void)argv;
-	share_page(&rc);
-	if (rc == -ENOSYS)
-		return SKIP;
-	CHECK(!rc);
-	CHECK(!pipe(ready));
-	pid = fork();
-	if (!pid)
-		share_and_block(ready[1]);
-	CHECK(pid > 0 && read(ready[0], &blocks, sizeof(blocks)) == sizeof(blocks));
-	/* The child is in its call at some time; if that holds us up, the alarm ends it. */
-	alarm(10);
-	while (blocks && seconds() < end) {
-		share_page(&rc);
-		CHECK(!rc);
-		sleep_us(1000);
-	}
-	alarm(0);
-	CHECK(!kill(pid, SIGKILL) && waitpid(pid, &status, 0) == pid);
-	return blocks ? 0 : SKIP;
-}
-
 const struct scene ring_scenes[] = {
 	{"ring_follows_descriptors", ring_follows_descriptors},
 	{"ring_gives_exact_errors", ring_gives_exact_errors},
@@ -418,6 +352,5 @@ const struct scene ring_scenes[] = {
 	{"ring_secrets", ring_secrets},
 	{"ring_scribbled", ring_scribbled},
 	{"one_ring_for_a_process", one_ring_for_a_process},
-	{"sharing_waits_for_nobody", sharing_waits_for_nobody},
 	{NULL, NULL},
 };

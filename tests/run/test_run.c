@@ -83,7 +83,6 @@ static const struct scene_test scene_tests[] = {
 	{"the ring takes no other file's name", "./client", {"ring_secrets"}},
 	{"scribbling in the ring hurts nobody else", "./client", {"ring_scribbled"}},
 	{"a process has one ring", "./client", {"one_ring_for_a_process"}},
-	{"sharing memory waits for nobody", "./client", {"sharing_waits_for_nobody"}},
 	{"fifty processes are killed at random", "./client", {"storm"}},
 };
 

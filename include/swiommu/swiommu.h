@@ -37,6 +37,7 @@ struct swiommu_fault {
 	char nearest
 		[128];	/* "nearest mapping ..." in words, for -ENOENT and -EPERM; else mostly "" */
 	uint32_t pasid; /* that the request was tagged with; 0: none */
+	bool physical;	/* the device has no IOMMU: `iova` is a physical address */
 };
 
 /* Severity of a line given to swiommu_hooks.log. */

@@ -23,7 +23,7 @@ static const char run_usage[] =
 	"Runs PROGRAM with /dev/iommu and VFIO devices that exist only for it and its "
 	"descendants.\n"
 	"\n"
-	"  -d, --device MODEL[,bdf=BDF][,group=N][,emulated=1][,vf_of=BDF][,KEY=VALUE]...\n"
+	"  -d, --device MODEL[,bdf=BDF][,group=N][,emulated=1][,noiommu=1][,vf_of=BDF][,KEY=VALUE]...\n"
 	"                  a device; may be repeated (swiommu devices lists the models)\n"
 	"  -e, --explain   say why each failing call fails\n"
 	"  -l, --log FILE  write our own messages to FILE, not to standard error\n"
@@ -238,6 +238,8 @@ int cmd_devices(int argc, char **argv)
 	     "  group=N (IOMMU group; devices that name the same share it; without, each has its "
 	     "own)\n"
 	     "  emulated=1 (as a mediated device: its DMA is an iommufd access, without an IOMMU)\n"
+	     "  noiommu=1 (without an IOMMU: for programs with CAP_SYS_RAWIO, by physical addresses that "
+	     "IOMMU_IOAS_NOIOMMU_GET_PA tells)\n"
 	     "  vf_of=BDF (a virtual function of that device: whoever opens it needs its VF "
 	     "token)\n"
 	     "\nModels and their own options; a path (./model.so) names one that is not built in:");

@@ -112,6 +112,11 @@ static void describe_nearest(struct swiommu_dma *dma, iova_t iova, int error, ch
 	hwpt = dma->route->hwpt;
 	if (!hwpt) {
 		;
+	} else if (dma->physical) {
+		if (guests)
+			snprintf(buf, size,
+				 "IOMMU_IOAS_NOIOMMU_GET_PA tells where mappings of IOAS %u are",
+				 hwpt->ioas->obj.id);
 	} else if (!hwpt->domain->ops || !hwpt->domain->ops->translate) {
 		if (guests)
 			describe_around(hwpt->ioas, iova, buf, size);
@@ -137,6 +142,7 @@ int dma_report(struct swiommu_dma *dma, iova_t iova, size_t len, unsigned int di
 		.write = dir == SWI_WRITE,
 		.error = error,
 		.pasid = dma->route->pasid,
+		.physical = dma->physical,
 	};
 
 	if (hooks->fault) {

@@ -8,6 +8,7 @@
  * (not v2) container may unmap parts of mappings, which are cut first.
  */
 #include <errno.h>
+#include <linux/capability.h>
 #include <linux/iommufd.h>
 #include <linux/vfio.h>
 #include <string.h>
@@ -149,6 +150,8 @@ static long check_extension(struct call *call)
 	case VFIO_TYPE1v2_IOMMU:
 	case VFIO_UNMAP_ALL:
 		return !no_iommu(call->ctx);
+	case VFIO_NOIOMMU_IOMMU:
+		return call->ctx->noiommu;
 	case VFIO_DMA_CC_IOMMU:
 		rc = get_compat(call, &ioas);
 		if (rc)
@@ -167,6 +170,11 @@ static long set_iommu(struct call *call)
 	struct ioas *ioas;
 	int rc;
 
+	if (type == VFIO_NOIOMMU_IOMMU && no_iommu(call->ctx))
+		return call->caller->ops->capable(call->caller, CAP_SYS_RAWIO)
+			       ? 0
+			       : swi_fail(call->why, -EPERM,
+					  "IOMMU type 8 (NOIOMMU) needs CAP_SYS_RAWIO");
 	if ((type != VFIO_TYPE1_IOMMU && type != VFIO_TYPE1v2_IOMMU) || no_iommu(call->ctx))
 		return swi_fail(call->why, -EINVAL, "IOMMU type %llu is neither TYPE1 nor TYPE1v2",
 				(ull)type);

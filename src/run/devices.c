@@ -38,7 +38,7 @@ struct request {
 	const char *spec;
 	const struct vfio_model *model;
 	char bdf[BDF_SIZE]; /* "": any */
-	bool has_group, emulated;
+	bool has_group, emulated, noiommu;
 	char vf_of[80]; /* "": it is no virtual function */
 	unsigned int group;
 	char options[SPEC_MAX + 32]; /* of the model */
@@ -125,13 +125,15 @@ static int read_group(struct session *s, struct request *r, const char *text)
 	return 0;
 }
 
-static int read_emulated(struct session *s, struct request *r, const char *text)
+/* "KEY=0" or "KEY=1"; `value` is where the digit is. */
+static int read_flag(struct session *s, const struct request *r, const char *text, size_t value,
+		     bool *out)
 {
-	if ((*text != '0' && *text != '1') || text[1]) {
-		session_say(s, "--device %s: emulated=%s: neither 0 nor 1", r->spec, text);
+	if ((text[value] != '0' && text[value] != '1') || text[value + 1]) {
+		session_say(s, "--device %s: %s: neither 0 nor 1", r->spec, text);
 		return -EINVAL;
 	}
-	r->emulated = *text == '1';
+	*out = text[value] == '1';
 	return 0;
 }
 
@@ -153,7 +155,9 @@ static int read_key(struct session *s, struct request *r, const char *key, size_
 		return 0;
 	}
 	if (!strncmp(text, "emulated=", 9))
-		return read_emulated(s, r, text + 9);
+		return read_flag(s, r, text, 9, &r->emulated);
+	if (!strncmp(text, "noiommu=", 8))
+		return read_flag(s, r, text, 8, &r->noiommu);
 	return 1;
 }
 
@@ -322,6 +326,27 @@ static int get_group(struct session *s, unsigned int number, struct session_grou
 	return 0;
 }
 
+/* A device without an IOMMU is alone in its group, and is none that needs no IOMMU. */
+static int check_noiommu(struct session *s, const struct request *r, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (r[i].noiommu && r[i].emulated) {
+			session_say(s, "--device %s: an emulated device has no use for noiommu=1",
+				    r[i].spec);
+			return -EINVAL;
+		}
+		for (size_t j = 0; j < n; j++)
+			if (j != i && r[i].noiommu && r[i].group == r[j].group) {
+				session_say(s,
+					    "--device %s: with noiommu=1 no other device (%s) can "
+					    "be in group %u",
+					    r[i].spec, r[j].spec, r[i].group);
+				return -EINVAL;
+			}
+	}
+	return 0;
+}
+
 static int add_device(struct session *s, const struct request *r, unsigned int index, bool multi)
 {
 	struct session_device *d = &s->devices[s->nr_devices];
@@ -333,6 +358,7 @@ static int add_device(struct session *s, const struct request *r, unsigned int i
 	memcpy(d->place.bdf, r->bdf, sizeof(d->place.bdf));
 	d->place.multifunction = multi;
 	d->place.emulated = r->emulated;
+	d->place.noiommu = r->noiommu;
 	d->place.index = index;
 	d->place.group = &d->group->group;
 	d->place.log = &s->log;
@@ -342,6 +368,10 @@ static int add_device(struct session *s, const struct request *r, unsigned int i
 		return rc;
 	}
 	s->nr_devices++;
+	snprintf(d->name, sizeof(d->name), "%svfio%u", r->noiommu ? "noiommu-" : "", index);
+	s->noiommu |= r->noiommu;
+	if (r->noiommu)
+		d->group->guarded = d->dev;
 	if (s->share_memory == SHARE_WHERE_PREFERRED && vfio_device_prefers_files(d->dev))
 		s->convert = true;
 	return 0;
@@ -369,8 +399,7 @@ static void add_device_nodes(struct session *s)
 	for (size_t i = 0; i < s->nr_devices; i++) {
 		n = add_node(s, NODE_VFIO_CDEV, makedev(MAJOR_CDEV, s->devices[i].place.index));
 		n->device = &s->devices[i];
-		snprintf(n->path, sizeof(n->path), "/dev/vfio/devices/vfio%u",
-			 s->devices[i].place.index);
+		snprintf(n->path, sizeof(n->path), "/dev/vfio/devices/%s", s->devices[i].name);
 		s->devices[i].rdev = n->rdev;
 		s->devices[i].node = n;
 	}
@@ -381,7 +410,8 @@ static void add_device_nodes(struct session *s)
 	for (size_t i = 0; i < s->nr_groups; i++) {
 		n = add_node(s, NODE_VFIO_GROUP, makedev(MAJOR_GROUP, s->groups[i].group.id));
 		n->group = &s->groups[i];
-		snprintf(n->path, sizeof(n->path), "/dev/vfio/%u", s->groups[i].group.id);
+		snprintf(n->path, sizeof(n->path), "/dev/vfio/%s%u",
+			 s->groups[i].guarded ? "noiommu-" : "", s->groups[i].group.id);
 	}
 }
 
@@ -459,6 +489,8 @@ int session_add_devices(struct session *s, const char *const *specs, size_t n)
 		rc = place_rest(r, n);
 	if (!rc)
 		group_rest(r, n);
+	if (!rc)
+		rc = check_noiommu(s, r, n);
 	for (size_t i = 0; !rc && i < n; i++)
 		rc = add_device(s, &r[i], index + i, multifunction(r, n, i));
 	if (!rc)

@@ -325,13 +325,18 @@ static long serve(struct session *s, struct task *t, struct call *call,
 		return -EBADF;
 	if (fd < 0)
 		return CONTINUE;
-	rc = files_get(s->files, fd, t->tid, (struct swi_reason *)t->caller.reason, &file);
+	rc = files_get(s->files, fd, t, &file);
 	ret = CONTINUE;
 	if (rc == -ENODEV && s->testabi && data->nr == SYS_pwrite64)
 		ret = testabi_pwrite(s->testabi, t, fd, data);
 	close(fd);
+	if (rc == -ENODEV)
+		return ret;
+	if (rc && s->explain && t->caller.reason[0])
+		session_say(s, "pid %d: first use of a file: %s: %s", (int)t->tid,
+			    strerrorname_np(-rc), t->caller.reason);
 	if (rc)
-		return rc == -ENODEV ? ret : rc;
+		return rc;
 	if (!call_proceed(s->calls, call, file))
 		ret = -ESRCH;
 	else if (helper_is_own_call(data))

@@ -42,6 +42,7 @@
 
 #include "base/alloc.h"
 #include "run/helper.h"
+#include "run/task.h"
 #include <swiommu/iommufd.h>
 
 /* Tokens are far apart, so that a stray read() or write() does not move from one to the next. */
@@ -294,15 +295,31 @@ static struct node *find_node(struct session *s, int fd)
 	return NULL;
 }
 
+/* A device of the node that only some may open. NULL: everybody may. */
+static const struct vfio_device *guarded(const struct node *node)
+{
+	if (node->kind == NODE_VFIO_GROUP)
+		return node->group->guarded;
+	return node->kind == NODE_VFIO_CDEV && node->device->place.noiommu ? node->device->dev
+									   : NULL;
+}
+
 /* What stands behind a new open file. `vfio` is that already, if not NULL. */
 static int open_inside(struct files *f, struct open_file *file, struct vfio_file *vfio,
-		       struct swi_reason *why)
+		       struct task *t)
 {
+	struct swi_reason *why = (struct swi_reason *)t->caller.reason;
 	struct swiommu_options options = {.hooks = f->hooks,
 					  .accounts = f->session->accounts,
 					  .test_abi = f->session->mocks,
-					  .regions = f->session->regions};
+					  .regions = f->session->regions,
+					  .noiommu = f->session->noiommu};
 	struct node *node = file->node;
+	const struct vfio_device *dev = vfio ? NULL : guarded(node);
+	int rc = dev ? (int)vfio_device_may_open(dev, &t->caller) : 0;
+
+	if (rc)
+		return rc;
 
 	switch (node->kind) {
 	case NODE_IOMMU:
@@ -326,7 +343,7 @@ static void close_inside(struct open_file *file)
 }
 
 static int create_locked(struct files *f, struct node *node, int fd, struct vfio_file *vfio,
-			 struct swi_reason *why, struct open_file **out)
+			 struct task *t, struct open_file **out)
 {
 	struct open_file *file = swi_new(struct open_file);
 	int rc;
@@ -340,8 +357,9 @@ static int create_locked(struct files *f, struct node *node, int fd, struct vfio
 		rc = -EIO;
 		goto free;
 	}
+	file->user = t->tid;
 	file->read_only = (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY;
-	rc = open_inside(f, file, vfio, why);
+	rc = open_inside(f, file, vfio, t);
 	if (rc)
 		goto free;
 	rc = give_token(fd, file->token);
@@ -361,7 +379,7 @@ free:
 	return rc;
 }
 
-int files_get(struct files *f, int fd, pid_t user, struct swi_reason *why, struct open_file **out)
+int files_get(struct files *f, int fd, struct task *t, struct open_file **out)
 {
 	struct node *node = find_node(f->session, fd);
 	struct open_file *file;
@@ -372,18 +390,18 @@ int files_get(struct files *f, int fd, pid_t user, struct swi_reason *why, struc
 	pthread_mutex_lock(&f->lock);
 	rc = find_locked(f, node, fd, &file);
 	if (!rc && !file)
-		rc = create_locked(f, node, fd, NULL, why, &file);
+		rc = create_locked(f, node, fd, NULL, t, &file);
 	if (!rc) {
 		file->refs++;
-		file->user = user;
+		file->user = t->tid;
 		*out = file;
 	}
 	pthread_mutex_unlock(&f->lock);
 	return rc;
 }
 
-int files_open(struct files *f, struct node *node, struct vfio_file *vfio, int flags, pid_t user,
-	       struct swi_reason *why, int *out_fd)
+int files_open(struct files *f, struct node *node, struct vfio_file *vfio, int flags,
+	       struct task *t, int *out_fd)
 {
 	struct open_file *file;
 	char path[40];
@@ -394,9 +412,7 @@ int files_open(struct files *f, struct node *node, struct vfio_file *vfio, int f
 	if (fd < 0)
 		return -errno;
 	pthread_mutex_lock(&f->lock);
-	rc = create_locked(f, node, fd, vfio, why, &file);
-	if (!rc)
-		file->user = user;
+	rc = create_locked(f, node, fd, vfio, t, &file);
 	pthread_mutex_unlock(&f->lock);
 	if (rc)
 		close(fd);

@@ -10,6 +10,7 @@
 #include "run/session.h"
 
 struct open_file;
+struct task;
 
 /* Starts a thread. -ENOMEM, -EMFILE and others. */
 int files_create(struct session *s, struct files **out);
@@ -18,16 +19,17 @@ void files_destroy(struct files *f);
 
 /*
  * The open file behind a duplicate of the program's descriptor, made known if this is its first
- * use; with a reference. `user` is the thread that uses it. -ENODEV: not one of our nodes; -ENOMEM;
- * -EBUSY, with a reason: a group that is open already.
+ * use; with a reference. `t` is the thread that uses it. -ENODEV: not one of our nodes; -ENOMEM;
+ * with a reason in its caller, -EBUSY: a group that is open already, -EPERM: a device without an IOMMU that the thread may
+ * not use.
  */
-int files_get(struct files *f, int fd, pid_t user, struct swi_reason *why, struct open_file **out);
+int files_get(struct files *f, int fd, struct task *t, struct open_file **out);
 /*
  * Opens a node for the program: *out_fd is ours, to be given to it and then closed. `vfio` is what it is an
  * open file of, taken over on success; NULL: as if the program had opened it. Errors as files_get().
  */
-int files_open(struct files *f, struct node *node, struct vfio_file *vfio, int flags, pid_t user,
-	       struct swi_reason *why, int *out_fd);
+int files_open(struct files *f, struct node *node, struct vfio_file *vfio, int flags,
+	       struct task *t, int *out_fd);
 /*
  * The open file of that name, which open_file_name() told somebody who had a descriptor on it. -ENODEV: there is none, or
  * it has been closed.

@@ -4,10 +4,10 @@
  * with ioctls: descriptors as arguments, a descriptor as result, and an open that can fail.
  *
  * A group can be open once in the whole system, and while it is, its devices cannot be bound through
- * their cdevs. All other files may be discovered when they are first used, but this one must be known when
- * it is opened. So opens that look like one of a device are trapped (filter.c), and if the path leads to a
- * group's node, it is opened here and the descriptor put into the program. Opened in another way (O_RDONLY,
- * openat2), a group is discovered at its first use, which gives the error then.
+ * their cdevs. A device without an IOMMU can be opened by some only. All other files may be discovered when they are first
+ * used, but these must be known when they are opened. So opens that look like one of a device are trapped (filter.c), and if the path leads to
+ * such a node, it is opened here and the descriptor put into the program. Opened in another way (O_RDONLY,
+ * openat2), one is discovered at its first use, which gives the error then.
  */
 #include "run/groups.h"
 
@@ -41,7 +41,7 @@ static int get_file(struct swiommu_caller *c, int fd, enum node_kind kind, struc
 
 	if (copy < 0)
 		return copy;
-	rc = files_get(t->session->files, copy, t->tid, (struct swi_reason *)c->reason, out);
+	rc = files_get(t->session->files, copy, t, out);
 	close(copy);
 	if (rc)
 		return rc == -ENODEV ? -EBADFD : rc;
@@ -151,12 +151,21 @@ static bool read_path(struct task *t, uint64_t from, char *path)
 	return false;
 }
 
-/* What most opens are sorted out by, before anything is looked up: a group's node has a number for a name. */
-static bool may_be_group(const char *path)
+/*
+ * What most opens are sorted out by, before anything is looked up: a group's node has a number for a name, with a word before
+ * it if there is no IOMMU; then the device's node has one of that kind too.
+ */
+static bool may_be_guarded(const char *path)
 {
+	static const char *const words[] = {"noiommu-", "vfio"};
 	const char *name = strrchr(path, '/');
 
 	name = name ? name + 1 : path;
+	if (!strncmp(name, words[0], strlen(words[0]))) {
+		name += strlen(words[0]);
+		if (!strncmp(name, words[1], strlen(words[1])))
+			name += strlen(words[1]);
+	}
 	return *name && !name[strspn(name, "0123456789")];
 }
 
@@ -169,6 +178,13 @@ static int open_start(struct task *t, int dirfd, const char *path)
 		return task_dup_fd(t, dirfd);
 	snprintf(link, sizeof(link), "/proc/%d/%s", (int)t->tid, path[0] == '/' ? "root" : "cwd");
 	return open(link, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+/* Whether an open of the node can fail. */
+static bool is_guarded(const struct node *n)
+{
+	return n->kind == NODE_VFIO_GROUP ||
+	       (n->kind == NODE_VFIO_CDEV && n->device->place.noiommu);
 }
 
 static struct node *resolve(struct task *t, int dirfd, const char *path)
@@ -190,8 +206,8 @@ static struct node *resolve(struct task *t, int dirfd, const char *path)
 		return NULL;
 	if (!fstat(fd, &st))
 		for (size_t i = 0; i < s->nr_nodes; i++)
-			if (s->nodes[i].kind == NODE_VFIO_GROUP &&
-			    s->nodes[i].st_ino == st.st_ino && s->nodes[i].st_dev == st.st_dev)
+			if (is_guarded(&s->nodes[i]) && s->nodes[i].st_ino == st.st_ino &&
+			    s->nodes[i].st_dev == st.st_dev)
 				found = &s->nodes[i];
 	close(fd);
 	return found;
@@ -203,8 +219,7 @@ static long give_node(struct task *t, struct node *node, struct vfio_file *vfio,
 	int fd, number;
 	long rc;
 
-	rc = files_open(t->session->files, node, vfio, O_RDWR, t->tid,
-			(struct swi_reason *)t->caller.reason, &fd);
+	rc = files_open(t->session->files, node, vfio, O_RDWR, t, &fd);
 	if (rc) {
 		/* What was taken over goes with the file that could not be made known. */
 		vfio_file_close(vfio);
@@ -228,7 +243,7 @@ long groups_open(struct task *t, const struct seccomp_data *data)
 
 	if ((flags & O_ACCMODE) != O_RDWR || flags & (O_CREAT | O_DIRECTORY | O_PATH) ||
 	    !t->session->nr_groups || !read_path(t, data->args[at ? 1 : 0], path) ||
-	    !may_be_group(path))
+	    !may_be_guarded(path))
 		return TESTABI_CONTINUE;
 	node = resolve(t, at ? (int)data->args[0] : AT_FDCWD, path);
 	if (!node || !task_valid(t))

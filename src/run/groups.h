@@ -15,8 +15,8 @@ extern const struct vfio_host_ops groups_host;
 bool groups_is_device(void *data, dev_t dev, ino_t ino);
 
 /*
- * open and openat, if of a group's node: the descriptor's number or -EBUSY; else TESTABI_CONTINUE. A group
- * must be known to be open from its open on, not from its first use.
+ * open and openat, if of a group's node or of a device without an IOMMU: the descriptor's number, -EBUSY or -EPERM; else
+ * TESTABI_CONTINUE. A group must be known to be open from its open on, not from its first use.
  */
 long groups_open(struct task *t, const struct seccomp_data *data);
 /* An ioctl on a group. */

@@ -107,9 +107,10 @@ static void on_fault(void *data, const struct swiommu_fault *f)
 			    (unsigned long long)hidden);
 	if (f->pasid)
 		snprintf(pasid, sizeof(pasid), " with PASID %u", f->pasid);
-	session_say(s, "%s: DMA fault: %s of %zu bytes at IOVA %#llx%s: %s%s%s", f->device,
-		    f->write ? "write" : "read", f->length, (unsigned long long)f->iova,
-		    pasid, fault_cause(f), f->nearest[0] ? "; " : "", f->nearest);
+	session_say(s, "%s: DMA fault: %s of %zu bytes at %s %#llx%s: %s%s%s", f->device,
+		    f->write ? "write" : "read", f->length,
+		    f->physical ? "physical address" : "IOVA", (unsigned long long)f->iova, pasid,
+		    fault_cause(f), f->nearest[0] ? "; " : "", f->nearest);
 }
 
 void session_hooks(struct session *s, struct swiommu_hooks *out)

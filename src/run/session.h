@@ -26,13 +26,16 @@
 struct session_group {
 	struct iommu_group group;
 	struct vfio_group *vfio;
+	const struct vfio_device
+		*guarded; /* its device without an IOMMU, if it is of one; see files.c */
 };
 
 struct session_device {
 	struct vfio_device *dev;
 	struct vfio_device_place place;
 	struct session_group *group; /* one of session.groups */
-	dev_t rdev;		     /* of its node vfioN */
+	dev_t rdev;		     /* of its node */
+	char name[24];		     /* of that: vfioN, or noiommu-vfioN */
 	struct node *node;
 	unsigned int
 		faults_told; /* how many fault lines were printed in the current second; log_lock */
@@ -96,6 +99,7 @@ struct session {
 	char helper[PATH_MAX]; /* library of the preload helper; "": there is none, because */
 	const char *no_helper; /* NULL: there is one */
 	struct shares *shares; /* memory that was made shared */
+	bool noiommu;	       /* some device has no IOMMU */
 	struct rings *rings;		/* helpers' rings; NULL: there are none */
 	bool wait;			/* outlive the program until its last descendant has gone */
 	bool stat_paths;		/* as in session_options */

@@ -35,7 +35,6 @@ static void add_attributes(struct graft *g, const struct session_device *d, cons
 
 static void add_device(struct graft *g, const struct session_device *d)
 {
-	unsigned int index = d->place.index;
 	char dir[64], text[64];
 
 	snprintf(dir, sizeof(dir), DEVICES "/%s", d->place.bdf);
@@ -47,10 +46,10 @@ static void add_device(struct graft *g, const struct session_device *d)
 	snprintf(text, sizeof(text), GROUPS "/%u", d->group->group.id);
 	graft_link(g, text, "%s/iommu_group", dir);
 	graft_dir(g, "%s/vfio-dev", dir);
-	graft_dir(g, "%s/vfio-dev/vfio%u", dir, index);
+	graft_dir(g, "%s/vfio-dev/%s", dir, d->name);
 	snprintf(text, sizeof(text), "%u:%u\n", major(d->rdev), minor(d->rdev));
-	graft_text(g, 0444, text, "%s/vfio-dev/vfio%u/dev", dir, index);
-	graft_link(g, dir, "%s/vfio-dev/vfio%u/device", dir, index);
+	graft_text(g, 0444, text, "%s/vfio-dev/%s/dev", dir, d->name);
+	graft_link(g, dir, "%s/vfio-dev/%s/device", dir, d->name);
 	snprintf(text, sizeof(text), GROUPS "/%u/devices", d->group->group.id);
 	graft_link(g, dir, "%s/%s", text, d->place.bdf);
 }
@@ -88,7 +87,10 @@ static void add_groups(struct graft *g, const struct session *s)
 
 		graft_dir(g, GROUPS "/%u", id);
 		graft_dir(g, GROUPS "/%u/devices", id);
-		graft_text(g, 0644, "DMA\n", GROUPS "/%u/type", id);
+		if (s->groups[i].guarded)
+			graft_text(g, 0444, "vfio-noiommu\n", GROUPS "/%u/name", id);
+		else
+			graft_text(g, 0644, "DMA\n", GROUPS "/%u/type", id);
 	}
 }
 
@@ -106,8 +108,18 @@ static void add_driver(struct graft *g)
 		graft_over(g, DRIVER "/bind", "/sys/bus/pci/drivers_probe");
 }
 
+/* By it programs know whether to look for devices without an IOMMU. */
+#define NOIOMMU_MODE "enable_unsafe_noiommu_mode"
+
+/* Of a module that the host has loaded. */
+static void replace_parameter(struct graft *g, const char *text)
+{
+	graft(g, MODULES "/vfio/parameters");
+	graft_text(g, 0644, text, MODULES "/vfio/parameters/" NOIOMMU_MODE);
+}
+
 /* Those that the kernel would have loaded, if it has not. */
-static void add_modules(struct graft *g)
+static void add_modules(struct graft *g, const struct session *s)
 {
 	static const char *const names[] = {"vfio", "vfio_iommu_type1", "vfio_pci", "vfio_pci_core",
 					    "iommufd"};
@@ -116,13 +128,17 @@ static void add_modules(struct graft *g)
 		char dir[64];
 
 		snprintf(dir, sizeof(dir), MODULES "/%s", names[i]);
-		if (!access(dir, F_OK))
+		if (!access(dir, F_OK)) {
+			if (!i && s->noiommu)
+				replace_parameter(g, "Y\n");
 			continue;
+		}
 		graft(g, dir);
 		graft_text(g, 0444, "live\n", "%s/initstate", dir);
 		graft_dir(g, "%s/parameters", dir);
 		if (!i)
-			graft_text(g, 0644, "N\n", "%s/parameters/enable_unsafe_noiommu_mode", dir);
+			graft_text(g, 0644, s->noiommu ? "Y\n" : "N\n",
+				   "%s/parameters/" NOIOMMU_MODE, dir);
 	}
 }
 
@@ -131,7 +147,7 @@ void sysfs_build(struct graft *g, const struct session *s)
 	graft(g, DEVICES);
 	graft(g, GROUPS);
 	add_driver(g);
-	add_modules(g);
+	add_modules(g, s);
 	add_groups(g, s);
 	for (size_t i = 0; i < s->nr_devices; i++)
 		add_device(g, &s->devices[i]);

@@ -300,7 +300,7 @@ static int task_get_ctx(struct swiommu_caller *c, int fd, struct iommufd_ctx **o
 	copy = task_dup_fd(t, fd);
 	if (copy < 0)
 		return copy;
-	rc = files_get(t->session->files, copy, t->tid, (struct swi_reason *)c->reason, &file);
+	rc = files_get(t->session->files, copy, t, &file);
 	close(copy);
 	if (rc)
 		return rc == -ENODEV ? -EBADFD : rc;

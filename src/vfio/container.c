@@ -20,6 +20,7 @@
 #include "vfio/type1.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 
 int vfio_container_open(struct vfio_system *sys, struct vfio_container **out)
 {
@@ -67,9 +68,20 @@ bool vfio_container_has_type(struct vfio_container *c)
 	bool has;
 
 	pthread_mutex_lock(&c->lock);
-	has = c->backend;
+	has = c->backend || c->noiommu_set;
 	pthread_mutex_unlock(&c->lock);
 	return has;
+}
+
+/* Whether its type is 8, by which there is no backend. */
+static bool is_noiommu(struct vfio_container *c)
+{
+	bool is;
+
+	pthread_mutex_lock(&c->lock);
+	is = c->noiommu_set;
+	pthread_mutex_unlock(&c->lock);
+	return is;
 }
 
 /* ---- devices and the backend ------------------------------------------------------------- */
@@ -157,13 +169,36 @@ static void forget_if_empty_locked(struct vfio_container *c)
 	c->backend = NULL;
 	iommufd_ctx_put(c->ctx);
 	c->ctx = NULL;
+	c->noiommu = false;
+	c->noiommu_set = false;
+}
+
+/* Nothing is owned, nothing attached: only kept. */
+static long add_noiommu_locked(struct vfio_container *c, struct vfio_group *group,
+			       struct swiommu_caller *caller)
+{
+	long rc = vfio_noiommu_check(caller, "VFIO_GROUP_SET_CONTAINER");
+
+	if (rc)
+		return rc;
+	c->noiommu = true;
+	list_add_tail(&c->groups, &group->in_container);
+	return 0;
 }
 
 static long add_group_locked(struct vfio_container *c, struct vfio_group *group,
 			     struct swiommu_caller *caller)
 {
-	long rc = make_ctx(c);
+	long rc;
 
+	if (!list_empty(&c->groups) && c->noiommu != group->noiommu)
+		return vfio_fail(
+			caller, -EPERM,
+			"VFIO_GROUP_SET_CONTAINER: groups with and without an IOMMU do not "
+			"go into one container");
+	if (group->noiommu)
+		return add_noiommu_locked(c, group, caller);
+	rc = make_ctx(c);
 	if (rc)
 		return vfio_fail(caller, rc, "VFIO_GROUP_SET_CONTAINER: out of memory");
 	rc = vfio_group_claim(group, c->ctx);
@@ -210,16 +245,36 @@ void vfio_container_remove_group(struct vfio_container *c, struct vfio_group *gr
 
 /* ---- ioctls ------------------------------------------------------------------------------ */
 
+static bool may_noiommu(struct swiommu_caller *caller)
+{
+	return caller->ops->capable(caller, CAP_SYS_RAWIO);
+}
+
+static long set_noiommu_locked(struct vfio_container *c, struct swiommu_caller *caller,
+			       uint64_t type)
+{
+	if (type != VFIO_NOIOMMU_IOMMU || !may_noiommu(caller))
+		return vfio_fail(
+			caller, -ENODEV,
+			"VFIO_SET_IOMMU: type %llu: a container of groups without an IOMMU "
+			"takes 8 (NOIOMMU) only, from those with CAP_SYS_RAWIO",
+			(unsigned long long)type);
+	c->noiommu_set = true;
+	return 0;
+}
+
 static long set_iommu_locked(struct vfio_container *c, struct swiommu_caller *caller, uint64_t type)
 {
 	struct type1 *t;
 	struct list *pos;
 	long rc;
 
-	if (list_empty(&c->groups) || c->backend)
+	if (list_empty(&c->groups) || c->backend || c->noiommu_set)
 		return vfio_fail(caller, -EINVAL, "VFIO_SET_IOMMU: %s",
-				 c->backend ? "the container has a type already"
-					    : "there is no group in the container");
+				 !list_empty(&c->groups) ? "the container has a type already"
+							 : "there is no group in the container");
+	if (c->noiommu)
+		return set_noiommu_locked(c, caller, type);
 	if (type != VFIO_TYPE1_IOMMU && type != VFIO_TYPE1v2_IOMMU)
 		return vfio_fail(caller, -ENODEV,
 				 "VFIO_SET_IOMMU: type %llu: 1 (TYPE1) and 3 (TYPE1v2) exist",
@@ -251,18 +306,32 @@ static long set_iommu(struct vfio_container *c, struct swiommu_caller *caller, u
 	return rc;
 }
 
-static long check_extension(struct vfio_container *c, uint64_t extension)
+/* Which backends can answer: those for the groups that it has, or all. */
+static void get_kinds(struct vfio_container *c, bool *normal, bool *noiommu)
 {
+	pthread_mutex_lock(&c->lock);
+	*normal = list_empty(&c->groups) || !c->noiommu;
+	*noiommu = list_empty(&c->groups) ? c->sys->noiommu : c->noiommu;
+	pthread_mutex_unlock(&c->lock);
+}
+
+static long check_extension(struct vfio_container *c, struct swiommu_caller *caller,
+			    uint64_t extension)
+{
+	bool normal, noiommu;
 	struct type1 *t;
 	long rc;
 
+	get_kinds(c, &normal, &noiommu);
 	switch (extension) {
 	case VFIO_TYPE1_IOMMU:
 	case VFIO_TYPE1v2_IOMMU:
 	case VFIO_UNMAP_ALL:
-		return 1;
+		return normal;
+	case VFIO_NOIOMMU_IOMMU:
+		return noiommu && may_noiommu(caller);
 	case VFIO_UPDATE_VADDR:
-		return vfio_container_has_type(c);
+		return normal && vfio_container_has_type(c);
 	case VFIO_DMA_CC_IOMMU:
 		t = get_backend(c);
 		rc = t && ioas_is_coherent(t->ioas);
@@ -284,11 +353,15 @@ long vfio_container_ioctl(struct vfio_container *c, struct swiommu_caller *calle
 	case VFIO_GET_API_VERSION:
 		return VFIO_API_VERSION;
 	case VFIO_CHECK_EXTENSION:
-		return check_extension(c, arg);
+		return check_extension(c, caller, arg);
 	case VFIO_SET_IOMMU:
 		return set_iommu(c, caller, arg);
 	default:
 		t = get_backend(c);
+		if (!t && is_noiommu(c))
+			return vfio_fail(caller, -ENOTTY,
+					 "ioctl 0x%x: a container of type 8 (NOIOMMU) maps nothing",
+					 cmd);
 		if (!t)
 			return vfio_fail(caller, -EINVAL,
 					 "ioctl 0x%x on a container without a type: put a group "

@@ -141,12 +141,14 @@ int vfio_device_create(const struct vfio_model *model, const struct vfio_device_
 	dev->pages_fd = -1;
 	dev->device.name = dev->place.bdf;
 	dev->device.group = place->group;
-	dev->device.iommu = &iommu_generic_driver;
 	dev->device.dirty_tracking = true;
-	dev->device.max_pasids = 1u << 20;
-	dev->device.pasid_priv = true;
-	dev->device.ats = true;
-	dev->device.pri = true;
+	if (!place->noiommu) {
+		dev->device.iommu = &iommu_generic_driver;
+		dev->device.max_pasids = 1u << 20;
+		dev->device.pasid_priv = true;
+		dev->device.ats = true;
+		dev->device.pri = true;
+	}
 	rc = init_locks(dev);
 	if (rc)
 		goto free_dev;
@@ -253,6 +255,7 @@ int vfio_device_start(struct vfio_device *dev)
 {
 	int rc;
 
+	atomic_store(&dev->told_physical, false);
 	vfio_config_start(dev);
 	pthread_mutex_lock(&dev->reset);
 	vfio_pages_start(dev);
@@ -328,8 +331,11 @@ int vfio_dma_open_with(struct vfio_device *dev, struct vfio_dma *dma, uint32_t p
 {
 	dma->dev = dev;
 	dma->stream = NULL;
-	/* An emulated device has one access for all of its DMA, and neither PASIDs nor page requests. */
-	if (dev->place.emulated)
+	/*
+	 * An emulated device has one access for all of its DMA, and neither PASIDs nor page requests. One without an IOMMU
+	 * that its group has opened is bound to nothing.
+	 */
+	if (dev->place.emulated || !dev->idev)
 		return pasid || flags ? -EOPNOTSUPP : 0;
 	return swiommu_dma_open_pasid(dev->idev, pasid, flags, &dma->stream);
 }
@@ -357,7 +363,16 @@ int vfio_dma_listen(struct vfio_device *dev, struct dma_listener *l, struct swi_
 {
 	if (dev->place.emulated)
 		return swi_fail(why, -EOPNOTSUPP, "an emulated device has no mappings of its own");
+	if (dev->place.noiommu)
+		return swi_fail(why, -EOPNOTSUPP, "a device without an IOMMU does not know IOVAs");
 	return dma_listener_add(dev->idev, l, why);
+}
+
+/* DMA without a stream. */
+static int other_dma(struct vfio_device *dev, uint64_t iova, void *buf, size_t len, bool write)
+{
+	return dev->place.emulated ? vfio_emulated_dma(dev, iova, buf, len, write)
+				   : vfio_noiommu_dma(dev, iova, len, write);
 }
 
 /* Whether the function may make requests at all; says so once when it may not. */
@@ -380,7 +395,7 @@ int vfio_dma_read(struct vfio_dma *dma, uint64_t iova, void *buf, size_t len)
 	if (!may_master(dev, iova))
 		goto out;
 	rc = SWI_LIKELY(dma->stream) ? swiommu_dma_read(dma->stream, iova, buf, len)
-				     : vfio_emulated_dma(dev, iova, buf, len, false);
+				     : other_dma(dev, iova, buf, len, false);
 out:
 	if (rc)
 		atomic_fetch_add(&dev->stats.dma_faults, 1);
@@ -396,9 +411,8 @@ int vfio_dma_write(struct vfio_dma *dma, uint64_t iova, const void *buf, size_t 
 
 	if (!may_master(dev, iova))
 		goto out;
-	rc = SWI_LIKELY(dma->stream)
-		     ? swiommu_dma_write(dma->stream, iova, buf, len)
-		     : vfio_emulated_dma(dev, iova, (void *)(uintptr_t)buf, len, true);
+	rc = SWI_LIKELY(dma->stream) ? swiommu_dma_write(dma->stream, iova, buf, len)
+				     : other_dma(dev, iova, (void *)(uintptr_t)buf, len, true);
 	/* Also after an error: some bytes may have moved. */
 	if (SWI_UNLIKELY(atomic_load_explicit(&dev->dma_log, memory_order_relaxed)))
 		vfio_dma_log_mark(dev, iova, len);

@@ -30,6 +30,7 @@ struct vfio_device_place {
 	struct iommu_group *group; /* borrowed; outlives the device */
 	const struct swi_log *log; /* borrowed; may be NULL */
 	bool emulated; /* its DMA is software's use of an IOAS, as of a mediated device; no IOMMU is involved */
+	bool noiommu;  /* there is none in front of it, and it is the only device of its group */
 };
 
 /* The built-in model of that name; NULL when there is none. */
@@ -124,6 +125,12 @@ int vfio_device_group_open(struct vfio_device *dev);
 void vfio_device_group_close(struct vfio_device *dev);
 /* Asks the client to give the device back: signals the REQ interrupt if armed. May be repeated. */
 void vfio_device_request(struct vfio_device *dev);
+
+/*
+ * Whether the caller may open the device's node, or that of its group: -EPERM, with a reason, for a device without an
+ * IOMMU and a caller without CAP_SYS_RAWIO. To be asked by the host before vfio_file_open() and vfio_group_file_open().
+ */
+long vfio_device_may_open(const struct vfio_device *dev, struct swiommu_caller *caller);
 
 /* ---- an open of the cdev ----------------------------------------------------------------- */
 

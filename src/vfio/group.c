@@ -79,20 +79,22 @@ int vfio_system_add(struct vfio_system *sys, struct vfio_device *dev)
 		list_add_tail(&sys->groups, &group->entry);
 	}
 	dev->vgroup = group;
+	group->noiommu |= dev->place.noiommu;
+	sys->noiommu |= dev->place.noiommu;
 	list_add_tail(&group->devices, &dev->in_group);
 	return 0;
 }
 
 /* ---- ownership of DMA -------------------------------------------------------------------- */
 
-/* Whether there is any DMA to own: emulated devices have none. */
+/* Whether there is any DMA to own: emulated devices have none, and that of devices without an IOMMU cannot be. */
 static bool has_dma(struct vfio_group *group)
 {
 	struct vfio_device *dev;
 	struct list *pos;
 
 	vfio_for_each_device (dev, pos, group)
-		if (!dev->place.emulated)
+		if (!dev->place.emulated && !dev->place.noiommu)
 			return true;
 	return false;
 }
@@ -243,6 +245,27 @@ static long find_target(struct vfio_group_file *gf, struct swiommu_caller *calle
 	return rc;
 }
 
+/* What a context becomes by being a container, for good. */
+static long set_ctx(struct vfio_group *group, struct swiommu_caller *caller,
+		    struct iommufd_ctx *ctx)
+{
+	static const char what[] = "VFIO_GROUP_SET_CONTAINER";
+	long rc;
+
+	if (group->noiommu) {
+		rc = iommufd_vfio_compat_set_no_iommu(ctx);
+		return rc ? vfio_fail(caller, rc,
+				      "%s: the iommufd has a compat IOAS, which a device without "
+				      "an IOMMU cannot use",
+				      what)
+			  : 0;
+	}
+	rc = iommufd_vfio_compat_ioas_create(ctx);
+	return rc ? vfio_fail(caller, rc, "%s: the iommufd cannot have a compat IOAS: %s", what,
+			      rc == -EINVAL ? "it is in no-iommu mode" : "out of memory")
+		  : 0;
+}
+
 static long set_locked(struct vfio_group_file *gf, struct swiommu_caller *caller, int fd,
 		       struct vfio_container *container, struct iommufd_ctx *ctx, long found)
 {
@@ -266,10 +289,9 @@ static long set_locked(struct vfio_group_file *gf, struct swiommu_caller *caller
 			gf->container = vfio_container_get(container);
 		return rc;
 	}
-	rc = iommufd_vfio_compat_ioas_create(ctx);
+	rc = set_ctx(gf->group, caller, ctx);
 	if (rc)
-		return vfio_fail(caller, rc, "%s: the iommufd cannot have a compat IOAS: %s", what,
-				 rc == -EINVAL ? "it is in no-iommu mode" : "out of memory");
+		return rc;
 	iommufd_ctx_get(ctx);
 	gf->ctx = ctx;
 	return 0;

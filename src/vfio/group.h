@@ -53,7 +53,7 @@ struct vfio_group *vfio_system_group(struct vfio_system *sys, const struct iommu
 /* ---- group files ------------------------------------------------------------------------- */
 
 /*
- * An open of the group's node. -EBUSY, with a reason: it is open already, or a device of it is
+ * An open of the group's node, by who vfio_device_may_open() any of its devices. -EBUSY, with a reason: it is open already, or a device of it is
  * bound through its cdev; -ENOMEM.
  */
 int vfio_group_file_open(struct vfio_group *group, struct vfio_group_file **out,

@@ -104,14 +104,23 @@ static void unbind_from_ctx(struct vfio_device *dev)
 static long first_open(struct vfio_group_file *gf, struct vfio_device *dev,
 		       struct swiommu_caller *caller)
 {
-	long rc = gf->ctx ? bind_to_ctx(dev, gf->ctx, caller) : 0;
+	uint32_t id;
+	long rc = 0;
+
+	if (gf->ctx && !dev->place.noiommu)
+		rc = bind_to_ctx(dev, gf->ctx, caller);
+	else if (gf->ctx && !iommufd_vfio_compat_ioas_get_id(gf->ctx, &id))
+		rc = vfio_fail(caller, -EPERM,
+			       "%s: the iommufd has got a compat IOAS (%u), which a device without "
+			       "an IOMMU cannot use",
+			       what, id);
 
 	if (rc)
 		return rc;
 	rc = vfio_device_start(dev);
 	if (!rc)
 		return 0;
-	if (gf->ctx)
+	if (gf->ctx && !dev->place.noiommu)
 		unbind_from_ctx(dev);
 	return vfio_fail(caller, rc, "%s: %s cannot start", what, dev->place.bdf);
 }
@@ -126,11 +135,13 @@ static long open_locked(struct vfio_group_file *gf, struct vfio_device *dev,
 	if (gf->container && !vfio_container_has_type(gf->container))
 		return vfio_fail(caller, -EINVAL,
 				 "%s: the container has no type: VFIO_SET_IOMMU comes first", what);
+	if (dev->place.noiommu && vfio_noiommu_check(caller, what))
+		return -EPERM;
 	if (!dev->group_opens) {
 		rc = first_open(gf, dev, caller);
 		if (rc)
 			return rc;
-		dev->group_bound = gf->ctx;
+		dev->group_bound = gf->ctx && !dev->place.noiommu;
 	}
 	dev->group_opens++;
 	gf->nr_device_files++;

@@ -19,6 +19,7 @@ struct type1;
 struct vfio_system {
 	struct vfio_system_options options;
 	struct list groups; /* struct vfio_group.entry; constant once files are open */
+	bool noiommu;	    /* some device has no IOMMU; likewise */
 };
 
 struct vfio_group {
@@ -26,6 +27,7 @@ struct vfio_group {
 	struct vfio_system *sys;
 	struct iommu_group *group; /* borrowed */
 	struct list devices;	   /* struct vfio_device.in_group; constant once files are open */
+	bool noiommu;		   /* of a device without an IOMMU; likewise */
 	pthread_mutex_t lock;
 	struct vfio_group_file *_Atomic opened; /* changed with lock */
 	struct list in_container;		/* in container->groups; container's lock */
@@ -45,9 +47,12 @@ struct vfio_container {
 	_Atomic unsigned int refs; /* the open file, groups, calls */
 	pthread_mutex_t lock;
 	struct list groups; /* struct vfio_group.in_container */
-	/* While there are groups: their DMA is owned by it, and devices will be bound to it. */
+	/* While there are groups, unless noiommu: their DMA is owned by it, and devices will be bound to it. */
 	struct iommufd_ctx *ctx;
-	struct type1 *backend; /* counted; NULL: no type has been set */
+	struct type1 *backend; /* counted; NULL: no type has been set, or it is 8 */
+	/* While there are groups: whether they are of devices without an IOMMU; then it has no context. */
+	bool noiommu;
+	bool noiommu_set; /* the type is 8 (NOIOMMU) */
 };
 
 #define vfio_for_each_device(dev, pos, vgroup)  \

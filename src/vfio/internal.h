@@ -130,6 +130,7 @@ struct vfio_device {
 	_Atomic unsigned int decoding;
 	_Atomic bool bus_master;
 	_Atomic bool told_bus_master; /* that DMA failed for want of it */
+	_Atomic bool told_physical;   /* that DMA failed as noiommu.c says */
 
 	pthread_mutex_t life;
 	struct vfio_file *owner; /* bound, or in the middle of bind */
@@ -287,6 +288,12 @@ int vfio_emulated_bind(struct vfio_device *dev, struct iommufd_ctx *ctx, uint32_
 void vfio_emulated_unbind(struct vfio_device *dev);
 /* As swiommu_dma_read() and _write(). */
 int vfio_emulated_dma(struct vfio_device *dev, uint64_t iova, void *buf, size_t len, bool write);
+
+/* noiommu.c */
+/* 0, or -EPERM with a reason: the caller may not use a device without an IOMMU. */
+long vfio_noiommu_check(struct swiommu_caller *caller, const char *what);
+/* DMA of a device without an IOMMU that is bound to no context. Always -ENXIO. */
+int vfio_noiommu_dma(struct vfio_device *dev, uint64_t addr, size_t len, bool write);
 
 /* dma_log.c */
 /* One of the DMA_LOGGING features; -ENOTTY, without a reason: another one. */

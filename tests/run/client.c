@@ -322,9 +322,9 @@ _Noreturn void exec_scene(const char *scene, const char *arg1, const char *arg2,
 
 const struct scene *find_scene(const char *name)
 {
-	static const struct scene *const tables[] = {file_scenes,   process_scenes, hostile_scenes,
-						     stress_scenes, tree_scenes,    group_scenes,
-						     mmio_scenes,   nested_scenes,  ring_scenes};
+	static const struct scene *const tables[] = {
+		file_scenes,  process_scenes, hostile_scenes, stress_scenes,  tree_scenes,
+		group_scenes, mmio_scenes,    nested_scenes,  noiommu_scenes, ring_scenes};
 
 	for (size_t i = 0; i < ARRAY_SIZE(tables); i++)
 		for (const struct scene *s = tables[i]; s->name; s++)

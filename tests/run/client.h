@@ -28,7 +28,8 @@ struct scene {
 	int (*run)(int argc, char **argv); /* arguments after the name */
 };
 extern const struct scene file_scenes[], process_scenes[], hostile_scenes[], stress_scenes[],
-	tree_scenes[], group_scenes[], mmio_scenes[], nested_scenes[], ring_scenes[];
+	tree_scenes[], group_scenes[], mmio_scenes[], nested_scenes[], noiommu_scenes[],
+	ring_scenes[];
 const struct scene *find_scene(const char *name);
 
 /* Ends the process, from any thread, if the condition does not hold. */

@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <pty.h>
 #include <signal.h>
 #include <stdio.h>
@@ -463,6 +464,75 @@ static void emulated_devices_work_alike(void **state)
 	assert_says(cmd.err_text, "emulated=2");
 }
 
+/* Whether the programs that we run will have it. */
+static bool have_rawio(void)
+{
+	unsigned long long eff = 0;
+	char line[256];
+	FILE *f = fopen("/proc/self/status", "re");
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f))
+		sscanf(line, "CapEff: %llx", &eff);
+	fclose(f);
+	return eff >> CAP_SYS_RAWIO & 1;
+}
+
+#define NO_IOMMU RUN, "-e", "-d", "ioat,noiommu=1,bdf=0000:80:01.0"
+
+static void devices_without_iommu_for_the_privileged(void **state)
+{
+	static const char *const clients[] = {"./client", "./client-static"};
+
+	(void)state;
+	if (!have_rawio())
+		skip();
+	for (size_t i = 0; i < ARRAY_SIZE(clients); i++) {
+		command_run(&cmd, NULL, ARGV(NO_IOMMU, clients[i], "noiommu_copies"));
+		assert_exit(&cmd, 0);
+		assert_says(cmd.err_text, "at physical address");
+		assert_says(cmd.err_text, "IOMMU_IOAS_NOIOMMU_GET_PA tells where");
+		command_run(&cmd, NULL,
+			    ARGV(NO_IOMMU, clients[i], "noiommu_group", "0000:80:01.0"));
+		assert_exit(&cmd, 0);
+		assert_says(cmd.err_text, "ask IOMMU_IOAS_NOIOMMU_GET_PA for addresses");
+	}
+	/* Beside one with an IOMMU, which knows nothing of it. */
+	command_run(&cmd, NULL, ARGV(NO_IOMMU, "-d", "ioat", "./client", "noiommu_copies"));
+	assert_exit(&cmd, 0);
+	command_run(&cmd, NULL, ARGV(NO_IOMMU, "-d", "ioat", "./client", "device_copies"));
+	assert_exit(&cmd, 0);
+}
+
+static void devices_without_iommu_for_others(void **state)
+{
+	(void)state;
+	command_run(&cmd, NULL, ARGV(NO_IOMMU, "./client", "noiommu_refused"));
+	assert_exit(&cmd, 0);
+	assert_says(cmd.err_text, "noiommu-vfio0: EPERM");
+	assert_says(cmd.err_text, "first use of a file: EPERM: 0000:80:01.0");
+	assert_says(cmd.err_text, "CAP_SYS_RAWIO");
+}
+
+static void devices_without_iommu_are_alone(void **state)
+{
+	static const struct {
+		const char *one, *two, *why;
+	} rows[] = {
+		{"ioat,noiommu=2", "ioat", "noiommu=2"},
+		{"ioat,noiommu=1,emulated=1", "ioat", "emulated"},
+		{"ioat,noiommu=1,group=7", "ioat,group=7", "group 7"},
+		{"ioat,group=7", "ioat,noiommu=1,group=7", "group 7"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		command_run(&cmd, NULL, ARGV(RUN, "-d", rows[i].one, "-d", rows[i].two, "true"));
+		assert_exit(&cmd, 125);
+		assert_says(cmd.err_text, rows[i].why);
+	}
+}
+
 /* Every name of the host is there, and ours besides. */
 static void host_stays_visible(void **state)
 {
@@ -842,6 +912,9 @@ static const struct CMUnitTest caller_tests[] = {
 	TEST(runs_do_not_meet),
 	TEST(devices_get_places_of_their_own),
 	TEST(emulated_devices_work_alike),
+	TEST(devices_without_iommu_for_the_privileged),
+	TEST(devices_without_iommu_for_others),
+	TEST(devices_without_iommu_are_alone),
 	TEST(host_stays_visible),
 	TEST(standard_files_are_untouched),
 	TEST(output_ends_when_the_program_closes_it),

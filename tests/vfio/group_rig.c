@@ -68,10 +68,16 @@ static int paged_create(struct vfio_device *dev, const char *options, struct swi
 	return rc;
 }
 
+/* What is special about some of the devices. */
+enum kind { NOTHING, EMULATED, NOIOMMU };
+
 static void add(struct group_rig *g, unsigned int which, const char *bdf, unsigned int index,
-		struct iommu_group *group, bool emulated)
+		struct iommu_group *group, enum kind kind)
 {
-	struct vfio_device_place place = {.index = index, .group = group, .emulated = emulated};
+	struct vfio_device_place place = {.index = index,
+					  .group = group,
+					  .emulated = kind == EMULATED,
+					  .noiommu = kind == NOIOMMU};
 	struct vfio_model *model = &g->models[which];
 	struct swi_reason why = {""};
 
@@ -82,8 +88,9 @@ static void add(struct group_rig *g, unsigned int which, const char *bdf, unsign
 		fail_msg("%s", why.text);
 }
 
-static void open_rig(struct group_rig *g, unsigned int max_mappings, bool emulated)
+static void open_rig(struct group_rig *g, unsigned int max_mappings, enum kind kind)
 {
+	enum kind mates = kind == NOIOMMU ? NOTHING : kind;
 	struct vfio_system_options opt = {.host = &host, .max_mappings = max_mappings};
 
 	memset(g, 0, sizeof(*g));
@@ -92,9 +99,9 @@ static void open_rig(struct group_rig *g, unsigned int max_mappings, bool emulat
 	g->r.ops.get_ctx = get_ctx;
 	assert_int_equal(iommu_group_init(&g->other_group, 6), 0);
 	g->devices[MINE] = g->r.dev;
-	add(g, MATE, MATE_BDF, 4, &g->r.group, emulated);
-	add(g, OTHER, OTHER_BDF, 5, &g->other_group, emulated);
-	add(g, EXTRA, EXTRA_BDF, 6, &g->r.group, emulated);
+	add(g, MATE, MATE_BDF, 4, &g->r.group, mates);
+	add(g, OTHER, OTHER_BDF, 5, &g->other_group, kind);
+	add(g, EXTRA, EXTRA_BDF, 6, &g->r.group, mates);
 	assert_int_equal(vfio_system_create(&opt, &g->sys), 0);
 	for (unsigned int i = 0; i < NR_DEVICES; i++)
 		assert_int_equal(vfio_system_add(g->sys, g->devices[i]), 0);
@@ -104,12 +111,17 @@ static void open_rig(struct group_rig *g, unsigned int max_mappings, bool emulat
 
 void group_rig_open(struct group_rig *g, unsigned int max_mappings)
 {
-	open_rig(g, max_mappings, false);
+	open_rig(g, max_mappings, NOTHING);
 }
 
 void group_rig_open_emulated(struct group_rig *g)
 {
-	open_rig(g, 0, true);
+	open_rig(g, 0, EMULATED);
+}
+
+void group_rig_open_noiommu(struct group_rig *g)
+{
+	open_rig(g, 0, NOIOMMU);
 }
 
 void group_rig_close(struct group_rig *g)

@@ -44,6 +44,8 @@ struct group_rig {
 void group_rig_open(struct group_rig *g, unsigned int max_mappings);
 /* All devices but MINE are emulated. */
 void group_rig_open_emulated(struct group_rig *g);
+/* Device OTHER, and so the second group, has no IOMMU. */
+void group_rig_open_noiommu(struct group_rig *g);
 void group_rig_close(struct group_rig *g);
 
 int group_open(struct group_rig *g, unsigned int which); /* as open() */

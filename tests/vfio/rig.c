@@ -100,7 +100,8 @@ static void ctx_ioctl(struct iommufd_ctx *ctx, unsigned int cmd, void *arg)
 
 void rig_open(struct rig *rig, const struct vfio_model *model, const char *options)
 {
-	struct swiommu_hooks hooks = {.fault = on_fault, .data = rig};
+	struct swiommu_options of_ctx = {.hooks = {.fault = on_fault, .data = rig},
+					 .noiommu = true};
 	struct vfio_device_place place = {.bdf = "0000:5e:00.0", .index = 3, .group = &rig->group};
 	struct iommu_ioas_alloc alloc = {.size = sizeof(alloc)};
 	struct swi_reason why = {""};
@@ -113,7 +114,7 @@ void rig_open(struct rig *rig, const struct vfio_model *model, const char *optio
 	rig->ops.copy_out = copy_out;
 	rig->ops.get_ctx = get_ctx;
 	rig->caller.ops = &rig->ops;
-	assert_int_equal(swiommu_open(&hooks, &rig->ctx), 0);
+	assert_int_equal(swiommu_open_with(&of_ctx, &rig->ctx), 0);
 	assert_int_equal(swiommu_open(NULL, &rig->other_ctx), 0);
 	ctx_ioctl(rig->ctx, IOMMU_IOAS_ALLOC, &alloc);
 	rig->ioas = alloc.out_ioas_id;

@@ -22,7 +22,8 @@
 #include <linux/vfio.h>
 
 /*
- * The number that the test client knows the rig's context by; RIG_CTX_FD + 1 is another context's.
+ * The number that the test client knows the rig's context by; RIG_CTX_FD + 1 is another context's, which takes no
+ * devices without an IOMMU.
  */
 #define RIG_CTX_FD 7000
 

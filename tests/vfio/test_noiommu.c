@@ -175,6 +175,7 @@ static void groups_of_both_kinds_do_not_mix(void **state)
 	assert_int_equal(container_ioctl(g, 0, VFIO_SET_IOMMU, (void *)VFIO_TYPE1_IOMMU), -ENODEV);
 	assert_int_equal(container_ioctl(g, 0, VFIO_SET_IOMMU, (void *)VFIO_TYPE1v2_IOMMU),
 			 -ENODEV);
+	assert_int_equal(container_ioctl(g, 0, VFIO_SET_IOMMU, (void *)VFIO_NOIOMMU_IOMMU), 0);
 	/* Without a group it is as new. */
 	assert_int_equal(group_ioctl(g, 1, VFIO_GROUP_UNSET_CONTAINER, NULL), 0);
 	assert_int_equal(set_container(g, 0, CONTAINER_FD), 0);

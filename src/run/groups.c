@@ -4,10 +4,11 @@
  * with ioctls: descriptors as arguments, a descriptor as result, and an open that can fail.
  *
  * A group can be open once in the whole system, and while it is, its devices cannot be bound through
- * their cdevs. A device without an IOMMU can be opened by some only. All other files may be discovered when they are first
- * used, but these must be known when they are opened. So opens that look like one of a device are trapped (filter.c), and if the path leads to
- * such a node, it is opened here and the descriptor put into the program. Opened in another way (O_RDONLY,
- * openat2), one is discovered at its first use, which gives the error then.
+ * their cdevs. A device without an IOMMU can be opened by some only. All other files may be discovered
+ * when they are first used, but these must be known when they are opened. So opens that look like one
+ * of a device are trapped (filter.c), and if the path leads to such a node, it is opened here and the
+ * descriptor put into the program. Opened in another way (O_RDONLY, openat2, a link with a name of
+ * another form), one is discovered at its first use, which gives the error then.
  */
 #include "run/groups.h"
 

@@ -465,6 +465,15 @@ static void finish(struct world *w, unsigned int order)
 	swiommu_accounts_put(w->accounts);
 }
 
+#ifdef __SANITIZE_THREAD__
+/* The engines of several devices may be told to write to the same memory at once, as hardware may. */
+const char *__tsan_default_suppressions(void);
+const char *__tsan_default_suppressions(void)
+{
+	return "race:^mem_guard_copy$";
+}
+#endif
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = {data, size};

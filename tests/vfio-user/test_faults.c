@@ -686,7 +686,7 @@ static void mutations(void **state)
 		urig_close_server(&s.u);
 		/* And one that has, before it begins. */
 		opt.mutate_after = 100 + seed % 60;
-		urig_open(&s.u, &opt, "timeout=100,reconnect=1");
+		urig_open(&s.u, &opt, "timeout=400,reconnect=1");
 		s.u.lost = true;
 		s.vector = rig_eventfd();
 		s.memory = rig_pages(PAGE);

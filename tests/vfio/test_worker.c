@@ -61,6 +61,8 @@ static void each_kick_is_looked_at(void **state)
 	atomic_store(&f->kick_self, true);
 	vfio_worker_kick(&f->worker);
 	wait_looks(f, 3);
+	while (atomic_load(&f->inside)) /* else the third look would see `hold` */
+		sched_yield();
 	/* A kick while it looks: it looks again. */
 	atomic_store(&f->hold, true);
 	vfio_worker_kick(&f->worker);

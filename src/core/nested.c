@@ -60,7 +60,10 @@ static int check_flags(struct call *call, bool offered)
 	return 0;
 }
 
-/* Takes the object over; `domain` is what the driver made, or its error. */
+/*
+ * Takes the object over; `domain` is what the driver made, or its error. One of another type is not taken, nor freed: it may
+ * be in use elsewhere.
+ */
 static int finish(struct call *call, struct hwpt *hwpt, struct iommu_domain *domain)
 {
 	int rc = 0;
@@ -70,16 +73,18 @@ static int finish(struct call *call, struct hwpt *hwpt, struct iommu_domain *dom
 		if (!call->why->text[0])
 			swi_fail(call->why, rc, "the driver (%s) does not make such a domain",
 				 hwpt->driver->name);
+	} else if (!domain || domain->type != IOMMU_DOMAIN_NESTED || !domain->ops) {
+		rc = swi_fail(call->why, -EOPNOTSUPP,
+			      "the driver (%s) has not made a nested domain", hwpt->driver->name);
+	}
+	if (rc) {
 		obj_abort(&hwpt->obj, true);
 		return rc;
 	}
 	hwpt->domain = domain;
 	domain->engine = hwpt;
 	call->new_obj = &hwpt->obj;
-	if (domain->type != IOMMU_DOMAIN_NESTED)
-		rc = swi_fail(call->why, -EOPNOTSUPP,
-			      "the driver (%s) has not made a nested domain", hwpt->driver->name);
-	return rc;
+	return 0;
 }
 
 static int create(struct call *call, struct hwpt *paging, struct hwpt **out)

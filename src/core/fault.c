@@ -2,11 +2,11 @@
 /*
  * Fault queues (spec devices.md 4.1, 4.3 to 4.5).
  *
- * A group of page requests is in one of two lists: unread, or read and unanswered. Whoever takes it out of
- * its list, under the lock, answers it: the user's write, a detach, or the end of the queue. So each is answered
- * exactly once. Answers are given under the lock too: the device of a group stays bound as long as the group is in a
- * list, and a detach, after which it may be unbound, passes by the lock. Copies to and from the user are done without the
- * lock; meanwhile a group is kept in the list of what is unanswered with its cookie taken: a detach that comes then
+ * A group of page requests is in one of two places: a list of what is unread, a tree of what is read and unanswered. Whoever
+ * takes it out of there, under the lock, answers it: the user's write, a detach, or the end of the queue. So each is answered
+ * exactly once. Answers are given under the lock too: the device of a group stays bound as long as the group is in one
+ * of them, and a detach, after which it may be unbound, passes by the lock. Copies to and from the user are done without the
+ * lock; meanwhile a group is kept among what is unanswered with its cookie taken: a detach that comes then
  * answers it, and the user's answer then finds no such cookie.
  *
  * The object is busy while the file is open. The file is part of the object and holds the context.
@@ -26,7 +26,8 @@ struct fault {
 	pthread_mutex_t lock;
 	pthread_mutex_t reading; /* one reader at a time, so that order is kept; before `lock` */
 	struct list unread;	 /* struct fault_group.entry, oldest first; lock */
-	struct list unanswered;	 /* the same, by ascending cookie; lock */
+	struct rb_tree unanswered; /* struct fault_group.node, by cookie; lock */
+	uint32_t lowest_free;	 /* no cookie below is free, but for 0, which is none; lock */
 };
 
 struct fault *fault_of(struct obj *obj)
@@ -42,6 +43,20 @@ struct obj *fault_obj(struct fault *fault)
 static struct fault_group *group_of(struct list *pos)
 {
 	return list_entry(pos, struct fault_group, entry);
+}
+
+static struct fault_group *group_of_node(struct rb_node *node)
+{
+	return container_of(node, struct fault_group, node);
+}
+
+/* From now on it has no cookie. */
+static void remove_unanswered_locked(struct fault *fault, struct fault_group *group)
+{
+	rb_erase(&fault->unanswered, &group->node);
+	if (!fault->lowest_free || group->cookie < fault->lowest_free)
+		fault->lowest_free = group->cookie;
+	group->cookie = 0;
 }
 
 /* Tells the driver, or who waits, and frees the group. The lock of its queue is held, or it is in none and cannot get in. */
@@ -75,18 +90,32 @@ void fault_enqueue(struct fault *fault, struct fault_group *group)
 	pthread_mutex_unlock(&fault->lock);
 }
 
-static void take_matching(struct list *from, const struct attach_handle *handle,
-			  const struct iommufd_device *idev, struct list *to)
+static bool matches(const struct fault_group *group, const struct attach_handle *handle,
+		    const struct iommufd_device *idev)
 {
+	return group->handle == handle && (!idev || group->idev == idev);
+}
+
+static void take_matching_locked(struct fault *fault, const struct attach_handle *handle,
+				 const struct iommufd_device *idev, struct list *to)
+{
+	struct rb_node *node, *next;
 	struct list *pos, *tmp;
 
-	list_for_each_safe (pos, tmp, from) {
-		struct fault_group *group = group_of(pos);
-
-		if (group->handle != handle || (idev && group->idev != idev))
+	list_for_each_safe (pos, tmp, &fault->unread) {
+		if (!matches(group_of(pos), handle, idev))
 			continue;
 		list_del(pos);
 		list_add_tail(to, pos);
+	}
+	for (node = rb_first(&fault->unanswered); node; node = next) {
+		struct fault_group *group = group_of_node(node);
+
+		next = rb_next(node);
+		if (!matches(group, handle, idev))
+			continue;
+		remove_unanswered_locked(fault, group);
+		list_add_tail(to, &group->entry);
 	}
 }
 
@@ -99,8 +128,7 @@ void fault_purge(struct fault *fault, const struct attach_handle *handle,
 	list_init(&gone);
 	pthread_mutex_lock(&fault->lock);
 	had = !list_empty(&fault->unread);
-	take_matching(&fault->unread, handle, idev, &gone);
-	take_matching(&fault->unanswered, handle, idev, &gone);
+	take_matching_locked(fault, handle, idev, &gone);
 	if (had && list_empty(&fault->unread))
 		swiommu_file_signal(&fault->file, false);
 	respond_all(&gone);
@@ -111,9 +139,14 @@ static void fault_destroy(struct obj *obj)
 {
 	struct fault *fault = fault_of(obj);
 
-	/* Attachments hold the HWPTs that hold us: both lists are empty but for a broken caller. */
+	struct rb_node *node;
+
+	/* Attachments hold the HWPTs that hold us: nothing is left but by a broken caller. */
 	respond_all(&fault->unread);
-	respond_all(&fault->unanswered);
+	while ((node = rb_first(&fault->unanswered))) {
+		remove_unanswered_locked(fault, group_of_node(node));
+		fault_respond(group_of_node(node), IOMMU_PAGE_RESP_INVALID);
+	}
 	pthread_mutex_destroy(&fault->lock);
 	pthread_mutex_destroy(&fault->reading);
 }
@@ -132,33 +165,50 @@ static struct fault *fault_of_file(struct swiommu_file *file)
 	return container_of(file, struct fault, file);
 }
 
-/* Into the list of what is unanswered, under the smallest cookie that is free. */
-static int give_cookie_locked(struct fault *fault, struct fault_group *group)
+/* The group with a cookie, or NULL and where it would be: at *link below *parent. */
+static struct fault_group *find_cookie_locked(struct fault *fault, uint32_t cookie,
+					      struct rb_node **parent, struct rb_node ***link)
 {
-	uint32_t cookie = 1;
-	struct list *pos;
+	*parent = NULL;
+	*link = &fault->unanswered.root;
+	while (**link) {
+		struct fault_group *group = group_of_node(**link);
 
-	if (swi_fail_point())
-		return -ENOMEM;
-	list_for_each (pos, &fault->unanswered) {
-		if (group_of(pos)->cookie != cookie)
-			break;
-		if (++cookie == 0)
-			return -ENOMEM;
+		if (group->cookie == cookie)
+			return group;
+		*parent = **link;
+		*link = cookie < group->cookie ? &(*parent)->left : &(*parent)->right;
 	}
-	group->cookie = cookie;
-	list_add_tail(pos, &group->entry);
-	return 0;
+	return NULL;
 }
 
-static struct fault_group *find_cookie_locked(struct fault *fault, uint32_t cookie)
+static struct fault_group *cookie_locked(struct fault *fault, uint32_t cookie)
 {
-	struct list *pos;
+	struct rb_node *parent, **link;
 
-	list_for_each (pos, &fault->unanswered)
-		if (group_of(pos)->cookie == cookie)
-			return group_of(pos);
-	return NULL;
+	return find_cookie_locked(fault, cookie, &parent, &link);
+}
+
+/* To what is unanswered, under the smallest cookie that is free. */
+static int give_cookie_locked(struct fault *fault, struct fault_group *group)
+{
+	struct rb_node *parent, **link, *node;
+	uint32_t cookie = fault->lowest_free;
+	struct fault_group *taken;
+
+	if (swi_fail_point() || !cookie)
+		return -ENOMEM;
+	taken = find_cookie_locked(fault, cookie, &parent, &link);
+	for (node = taken ? &taken->node : NULL; node && group_of_node(node)->cookie == cookie;
+	     node = rb_next(node))
+		if (++cookie == 0)
+			return -ENOMEM;
+	if (taken)
+		find_cookie_locked(fault, cookie, &parent, &link);
+	group->cookie = cookie;
+	rb_insert(&fault->unanswered, &group->node, parent, link);
+	fault->lowest_free = cookie + 1;
+	return 0;
 }
 
 static void fill_record(const struct fault_group *group, uint32_t i, struct iommu_hwpt_pgfault *out)
@@ -223,10 +273,9 @@ static void take_back(struct fault *fault, uint32_t cookie)
 	struct fault_group *group;
 
 	pthread_mutex_lock(&fault->lock);
-	group = find_cookie_locked(fault, cookie);
+	group = cookie_locked(fault, cookie);
 	if (group) {
-		group->cookie = 0;
-		list_del(&group->entry);
+		remove_unanswered_locked(fault, group);
 		list_add(&fault->unread, &group->entry);
 		swiommu_file_signal(&fault->file, true);
 	}
@@ -274,9 +323,9 @@ static int answer(struct fault *fault, const struct iommu_hwpt_page_response *re
 	    response->code != IOMMUFD_PAGE_RESP_INVALID)
 		return -EINVAL;
 	pthread_mutex_lock(&fault->lock);
-	group = response->cookie ? find_cookie_locked(fault, response->cookie) : NULL;
+	group = cookie_locked(fault, response->cookie);
 	if (group) {
-		list_del(&group->entry);
+		remove_unanswered_locked(fault, group);
 		fault_respond(group, response->code == IOMMUFD_PAGE_RESP_SUCCESS
 					     ? IOMMU_PAGE_RESP_SUCCESS
 					     : IOMMU_PAGE_RESP_INVALID);
@@ -343,7 +392,7 @@ int fault_cmd_alloc(struct call *call)
 	pthread_mutex_init(&fault->lock, NULL);
 	pthread_mutex_init(&fault->reading, NULL);
 	list_init(&fault->unread);
-	list_init(&fault->unanswered);
+	fault->lowest_free = 1;
 	cmd->out_fault_id = obj->id;
 	call->new_obj = obj;
 	return call_install_event_file(call, &fault->file, &fault_file_ops, &cmd->out_fault_fd);

@@ -18,7 +18,8 @@ struct attach_handle;
 
 /* Page requests that are answered together: the last one, which closes the group, comes last. */
 struct fault_group {
-	struct list entry;	      /* in the queue, unread or unanswered; fault->lock */
+	struct list entry;	      /* in the queue while unread; fault->lock */
+	struct rb_node node;	      /* in the queue while unanswered; fault->lock */
 	struct attach_handle *handle; /* through which it came; for comparison */
 	struct iommufd_device *idev;  /* that made it; bound as long as the group is queued */
 	/*

@@ -298,6 +298,123 @@ static void groups(void **state)
 	close_fd(r, fd);
 }
 
+#define MOST 65536
+
+/* Nobody reads, and the device does not stop: what it can use up is bounded, and all of it is answered in the end. */
+static void requests_are_bounded(void **state)
+{
+	struct rig *r = *state;
+	struct iommufd_device *idev;
+	uint32_t id, hwpt, fault;
+	struct model m;
+	int fd;
+
+	idev = model_bind(r, &m, &id);
+	assert_rc(fault_alloc(r, &fault, &fd), 0);
+	hwpt = hwpt_new(r, id, FAULT, fault);
+	assert_rc(iommufd_device_attach(idev, 0, &hwpt), 0);
+	close_fd(r, fd);
+	for (uint32_t i = 0; i < MOST; i++)
+		assert_rc(report(&m, i, true), 0);
+	assert_int_equal(m.answers[IOMMU_PAGE_RESP_FAILURE], 0);
+	assert_rc(report(&m, 1, true), 0);
+	assert_int_equal(m.answers[IOMMU_PAGE_RESP_FAILURE], 1);
+	assert_rc(rm(r, fault), -EBUSY);
+	iommufd_device_detach(idev, 0);
+	assert_int_equal(m.answers[IOMMU_PAGE_RESP_INVALID], MOST);
+	/* Groups that never get their last page, until the driver drops them. */
+	assert_rc(iommufd_device_attach(idev, 0, &hwpt), 0);
+	for (uint32_t i = 0; i < MOST; i++)
+		assert_rc(report(&m, i % 512, false), 0);
+	assert_rc(report(&m, 1, false), -ENOMEM);
+	iopf_queue_discard_partial(&m.dev);
+	assert_rc(report(&m, 1, false), 0);
+	iommufd_device_detach(idev, 0);
+	assert_int_equal(m.answers[IOMMU_PAGE_RESP_INVALID], MOST);
+	assert_rc(rm(r, hwpt), 0);
+	assert_rc(rm(r, fault), 0);
+	iommufd_device_unbind(idev);
+	iommu_group_fini(&m.group);
+}
+
+/* One group of as many pages as there can be, some of them with a PASID, which does not tell groups apart. */
+static void a_huge_group(void **state)
+{
+	rec *got = calloc(MOST + 1, sizeof(*got));
+	struct rig *r = *state;
+	struct iommufd_device *idev;
+	uint32_t id, hwpt, fault;
+	struct model m;
+	int fd;
+
+	idev = model_bind(r, &m, &id);
+	assert_rc(fault_alloc(r, &fault, &fd), 0);
+	hwpt = hwpt_new(r, id, FAULT, fault);
+	assert_rc(iommufd_device_attach(idev, 0, &hwpt), 0);
+	for (uint32_t i = 0; i < MOST - 1; i++)
+		assert_rc(report(&m, 7, false), 0);
+	assert_rc(report(&m, 8, false), 0);
+	assert_rc(report(&m, 7, true), 0);
+	assert_rc(rd(r, fd, got, (MOST - 1) * 40), -EINVAL);
+	assert_rc(rd(r, fd, got, (MOST + 1) * 40), MOST * 40);
+	for (uint32_t i = 0; i < MOST; i++)
+		assert_true(got[i].grpid == 7 && got[i].cookie == got[0].cookie &&
+			    !got[i].flags == (i < MOST - 1));
+	assert_rc(wr(r, fd, &(resp){got[0].cookie, 0}, 8), 8);
+	assert_int_equal(m.answers[0], 1);
+	/* What has waited meanwhile, and that number again. */
+	assert_rc(report(&m, 7, true), 0);
+	assert_rc(report(&m, 8, true), 0);
+	assert_rc(rd(r, fd, got, 200), 120);
+	assert_int_equal(got[0].grpid, 7);
+	assert_int_equal(got[1].grpid, 8);
+	iommufd_device_detach(idev, 0);
+	assert_int_equal(m.answers[IOMMU_PAGE_RESP_INVALID], 2);
+	iommufd_device_unbind(idev);
+	iommu_group_fini(&m.group);
+	close_fd(r, fd);
+	free(got);
+}
+
+/* All that a device can ask for is read and answered, the last first: each under a cookie of its own. */
+static void very_many_cookies(void **state)
+{
+	rec *got = calloc(MOST, sizeof(*got));
+	struct rig *r = *state;
+	struct iommufd_device *idev;
+	uint32_t id, hwpt, fault;
+	struct model m;
+	int fd;
+
+	idev = model_bind(r, &m, &id);
+	assert_rc(fault_alloc(r, &fault, &fd), 0);
+	hwpt = hwpt_new(r, id, FAULT, fault);
+	assert_rc(iommufd_device_attach(idev, 0, &hwpt), 0);
+	for (uint32_t i = 0; i < MOST; i++)
+		assert_rc(report(&m, i, true), 0);
+	assert_rc(rd(r, fd, got, MOST * 40), MOST * 40);
+	for (uint32_t i = 0; i < MOST; i++)
+		assert_int_equal(got[i].cookie, i + 1);
+	assert_rc(wr(r, fd, &(resp){MOST + 1, 0}, 8), -EINVAL);
+	for (uint32_t i = MOST; i > MOST / 2; i--)
+		assert_rc(wr(r, fd, &(resp){i, 0}, 8), 8);
+	assert_rc(wr(r, fd, &(resp){17, 0}, 8), 8);
+	assert_rc(wr(r, fd, &(resp){17, 0}, 8), -EINVAL);
+	/* The lowest that is free. */
+	for (int i = 0; i < 2; i++)
+		assert_rc(report(&m, i, true), 0);
+	assert_rc(rd(r, fd, got, 80), 80);
+	assert_int_equal(got[0].cookie, 17);
+	assert_int_equal(got[1].cookie, MOST / 2 + 1);
+	iommufd_device_detach(idev, 0);
+	assert_int_equal(m.answers[0], MOST / 2 + 1);
+	assert_int_equal(m.answers[IOMMU_PAGE_RESP_INVALID], MOST / 2 + 1);
+	iommufd_device_unbind(idev);
+	iommu_group_fini(&m.group);
+	close_fd(r, fd);
+	free(got);
+}
+
 #define RACE_FAULTS 3000
 
 struct race {
@@ -378,6 +495,9 @@ int main(void)
 		T(nobody_takes_it),
 		T(alive_without_context),
 		T(groups),
+		T(requests_are_bounded),
+		T(a_huge_group),
+		T(very_many_cookies),
 		T(answered_once),
 	};
 

@@ -430,6 +430,60 @@ static void bad_bitmaps(void **state)
 	munmap(two, 2 * PAGE);
 }
 
+/* The bitmap lies in the struct of the call itself, or in memory that the device writes. */
+static void bitmaps_in_use(void **state)
+{
+	struct rig *rig = *state;
+	struct iommu_hwpt_get_dirty_bitmap cmd = {.size = sizeof(cmd),
+						  .hwpt_id = rig->hwpt[0],
+						  .iova = BASE,
+						  .length = 64 * PAGE,
+						  .page_size = PAGE};
+	uint64_t bits[2] = {0};
+
+	for (size_t at = 0; at < sizeof(cmd); at += 8) {
+		struct iommu_hwpt_get_dirty_bitmap own = cmd;
+
+		own.data = (uintptr_t)&own + at;
+		write_to(rig, BASE + 3 * PAGE, 1);
+		assert_rc(call(rig->ctx, IOMMU_HWPT_GET_DIRTY_BITMAP, &own), 0);
+		assert_int_equal(dirty_pages(rig, KEEP), 0);
+	}
+	/* Page 5 is written by the device, and then by the call. */
+	memset(bits, 0x5a, sizeof(bits));
+	assert_rc(swiommu_dma_write(rig->dma, BASE + 5 * PAGE, bits, sizeof(bits)), 0);
+	assert_rc(get(rig, rig->hwpt[0], CLEAR, BASE, 64 * PAGE, PAGE, rig->memory + 5 * PAGE), 0);
+	memcpy(bits, rig->memory + 5 * PAGE, sizeof(bits));
+	assert_true(bits[0] == (0x5a5a5a5a5a5a5a5aull | 1 << 5) && bits[1] == 0x5a5a5a5a5a5a5a5aull);
+	assert_int_equal(dirty_pages(rig, KEEP), 0);
+}
+
+/* Units of a byte and of half of all, ranges without end: the work is that of what is mapped. */
+static void the_largest_and_the_smallest(void **state)
+{
+	struct rig *rig = *state;
+	uint8_t bytes[4 * PAGE / 8 + 1] = {0};
+	char *low = memory(BASE / PAGE);
+	uint64_t bits[8] = {0};
+
+	write_to(rig, BASE + PAGE, 1);
+	assert_rc(get(rig, rig->hwpt[0], KEEP, BASE, 4 * PAGE, 1, bytes), 0);
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		assert_int_equal(bytes[i], i / (PAGE / 8) == 1 ? 0xff : 0);
+	assert_rc(get(rig, rig->hwpt[0], KEEP, BASE, -BASE, PAGE, bits), 0);
+	assert_true(bits[0] == 2 && !bits[1]);
+	/* Nothing is mapped at 0, where that ends then. */
+	bits[0] = 0;
+	assert_rc(get(rig, rig->hwpt[0], KEEP, 0, 1ull << 63, 1ull << 63, bits), 0);
+	assert_int_equal(bits[0], 0);
+	assert_rc(map(rig->ctx, rig->ioas, RW, 0, low, BASE), 0);
+	assert_rc(get(rig, rig->hwpt[0], CLEAR, 0, 1ull << 63, 1ull << 63, bits), 0);
+	assert_int_equal(bits[0], 1);
+	assert_int_equal(dirty_pages(rig, KEEP), 0);
+	assert_rc(unmap(rig->ctx, rig->ioas, 0, BASE), 0);
+	munmap(low, BASE);
+}
+
 /* ---- large entries, cut mappings ----------------------------------------------------------------- */
 
 /* Makes a mapping of 192 pages in the largest leaves that fit, as memory of huge pages has. */
@@ -817,6 +871,8 @@ int main(void)
 		TEST(every_bit_of_many),
 		TEST(bits_are_added),
 		TEST(bad_bitmaps),
+		TEST(bitmaps_in_use),
+		TEST(the_largest_and_the_smallest),
 		TEST(large_entries),
 		TEST(split_entries),
 		cmocka_unit_test(cut_mappings),

@@ -293,7 +293,10 @@ static void limits_hold_for_mappings(void **state) /* [91] [93] [94] [97] */
 	int fd = empty_memfd(32);
 
 	set_limit(w->p.pid, 16);
-	assert_int_equal(map_file(w, b, fd, 0, 32, BASE), 0); /* lazily: no limit */
+	/* Lazily, so there is no limit; when they are pinned the first fits. */
+	assert_int_equal(map_file(w, b, fd, 0, 8, BASE), 0);
+	assert_int_equal(map_file(w, b, fd, 8 * PAGE, 4, BASE + 32 * PAGE), 0);
+	assert_int_equal(map_file(w, b, fd, 0, 32, BASE + 64 * PAGE), 0);
 	call_as(w->q.pid, 9, true);
 	assert_int_equal(attach(w, b), -ENOMEM); /* the mapper's limit, not the caller's */
 	pages(w, w->p.pid, 0, 0);

@@ -469,6 +469,184 @@ static void tombstones(void **state)
 	guest_fini(r, &g);
 }
 
+/* ---- limits in any order (46) ------------------------------------------------------------------------- */
+
+#define KINDS 3
+#define AREAS 6
+
+/* What narrows an IOAS: kinds of page tables, an access that pins. What is mapped meets all that is there at any time. */
+static const struct iommu_driver narrow[KINDS] = {
+	{.name = "fine", .pgsize_bitmap = 2048, .aperture_last = (1ull << 40) - 1},
+	{.name = "plain", .pgsize_bitmap = PAGE, .aperture_last = (1ull << 40) - 1},
+	{.name = "high",
+	 .pgsize_bitmap = PAGE,
+	 .aperture_first = 1u << 20,
+	 .aperture_last = UINT32_MAX},
+};
+
+static void forget(void *data, unsigned long iova, unsigned long length)
+{
+	(void)data;
+	(void)iova;
+	(void)length;
+}
+
+static const struct iommufd_access_ops pinning = {.needs_pin_pages = 1, .unmap = forget};
+
+struct limits {
+	struct iommu_group group[KINDS];
+	struct device dev[KINDS];
+	struct iommufd_device *idev[KINDS];
+	bool attached[KINDS];
+	struct iommufd_access *access;
+	bool pins;
+	struct {
+		uint64_t iova, va, length; /* length 0: none */
+	} area[AREAS];
+	uint64_t seed;
+	unsigned int done[4], refused[4];
+};
+
+static uint32_t any(struct limits *l, uint32_t n)
+{
+	l->seed = l->seed * 6364136223846793005 + 1442695040888963407;
+	return (uint32_t)(l->seed >> 33) % n;
+}
+
+static void check_limits(struct rig *r, struct limits *l)
+{
+	uint64_t align, first = 0, last = UINT64_MAX, least = 1;
+
+	first_range(r->ctx, r->ioas, &align);
+	for (int i = 0; i < KINDS; i++)
+		if (l->attached[i]) {
+			uint64_t pages = narrow[i].pgsize_bitmap;
+
+			first = first > narrow[i].aperture_first ? first : narrow[i].aperture_first;
+			last = last < narrow[i].aperture_last ? last : narrow[i].aperture_last;
+			least = least > pages ? least : pages;
+		}
+	if (l->pins)
+		least = PAGE;
+	assert_int_equal(align, least);
+	for (int i = 0; i < AREAS; i++) {
+		if (!l->area[i].length)
+			continue;
+		assert_int_equal((l->area[i].iova | l->area[i].va | l->area[i].length) % align, 0);
+		assert_true(l->area[i].iova >= first &&
+			    l->area[i].iova + l->area[i].length - 1 <= last);
+	}
+}
+
+static long change_area(struct rig *r, struct limits *l, char *mem)
+{
+	static const uint64_t units[] = {512, 2048, PAGE};
+	uint64_t unit = units[any(l, 16) ? 2 : any(l, 3)];
+	int i = any(l, AREAS);
+	struct iommu_ioas_map cmd = {.size = sizeof(cmd), .flags = 7, .ioas_id = r->ioas};
+	long rc;
+
+	if (l->area[i].length) {
+		assert_rc(unmap(r->ctx, r->ioas, l->area[i].iova, l->area[i].length), 0);
+		l->area[i].length = 0;
+		return 0;
+	}
+	cmd.user_va = (uintptr_t)mem + any(l, 4) * unit;
+	cmd.length = (1 + any(l, 4)) * unit;
+	cmd.iova =
+		(any(l, 16) ? 2 + any(l, 4) : 1) * (1ull << 19) + i * 0x10000ull + any(l, 4) * unit;
+	if (any(l, 2))
+		cmd.flags &= ~IOMMU_IOAS_MAP_FIXED_IOVA;
+	rc = ioc(r, IOMMU_IOAS_MAP, &cmd);
+	if (!rc) {
+		l->area[i].iova = cmd.iova;
+		l->area[i].va = cmd.user_va;
+		l->area[i].length = cmd.length;
+	}
+	return rc;
+}
+
+static long change_device(struct rig *r, struct limits *l)
+{
+	int i = any(l, KINDS);
+	uint32_t pt = r->ioas;
+	long rc = 0;
+
+	if (l->attached[i])
+		iommufd_device_detach(l->idev[i], 0);
+	else
+		rc = iommufd_device_attach(l->idev[i], 0, &pt);
+	if (!rc)
+		l->attached[i] = !l->attached[i];
+	return rc;
+}
+
+static long change_access(struct rig *r, struct limits *l)
+{
+	long rc = 0;
+
+	if (l->pins)
+		iommufd_access_detach(l->access);
+	else
+		rc = iommufd_access_attach(l->access, r->ioas);
+	if (!rc)
+		l->pins = !l->pins;
+	return rc;
+}
+
+static long change_allowed(struct rig *r, struct limits *l)
+{
+	struct iommu_iova_range range = {any(l, 4) << 18, (1u << 21) + any(l, 4) * 0x100000u};
+	struct iommu_ioas_allow_iovas cmd = {.size = sizeof(cmd),
+					     .ioas_id = r->ioas,
+					     .num_iovas = any(l, 2),
+					     .allowed_iovas = (uintptr_t)&range};
+
+	return ioc(r, IOMMU_IOAS_ALLOW_IOVAS, &cmd);
+}
+
+static void any_order_of_limits(void **state)
+{
+	struct rig *r = *state;
+	struct limits *l = calloc(1, sizeof(*l));
+	char *mem = memory(16);
+	uint32_t id;
+
+	l->seed = 4;
+	for (int i = 0; i < KINDS; i++) {
+		assert_rc(iommu_group_init(&l->group[i], i), 0);
+		l->dev[i] = (struct device){
+			.name = narrow[i].name, .group = &l->group[i], .iommu = &narrow[i]};
+		l->idev[i] = iommufd_device_bind(r->ctx, &l->dev[i], &id);
+		assert_false(IS_ERR(l->idev[i]));
+	}
+	l->access = iommufd_access_create(r->ctx, &pinning, l, &id);
+	assert_false(IS_ERR(l->access));
+	for (int i = 0; i < 20000; i++) {
+		uint32_t what = any(l, 16);
+		long rc;
+
+		what = what > 2 ? 3 : what;
+		rc = what == 0	 ? change_device(r, l)
+		     : what == 1 ? change_access(r, l)
+		     : what == 2 ? change_allowed(r, l)
+				 : change_area(r, l, mem);
+		l->done[what] += !rc;
+		l->refused[what] += rc != 0;
+		check_limits(r, l);
+	}
+	for (int i = 0; i < 4; i++)
+		assert_true(l->done[i] > 20 && l->refused[i] > 10);
+	iommufd_access_destroy(l->access);
+	for (int i = 0; i < KINDS; i++) {
+		iommufd_device_detach(l->idev[i], 0);
+		iommufd_device_unbind(l->idev[i]);
+		iommu_group_fini(&l->group[i]);
+	}
+	munmap(mem, 16 * PAGE);
+	free(l);
+}
+
 /* ---- nothing left (40) -------------------------------------------------------------------------------- */
 
 static void no_ids(void **state)
@@ -724,6 +902,7 @@ int main(void)
 		T(no_ids),
 		T(no_memory),
 		T(structs_are_read_once),
+		T(any_order_of_limits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -289,7 +289,7 @@ static void tell_helper(void)
 	printf("Preload helper: none: %s\n"
 	       "         without it: device registers cannot be mapped, only read and written (pread, "
 	       "pwrite), and\n"
-	       "         calls cost ten times as much\n",
+	       "         calls cost some thirty times as much\n",
 	       why);
 }
 

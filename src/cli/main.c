@@ -144,6 +144,7 @@ int cmd_run(int argc, char **argv)
 	int c;
 
 	opt.devices = devices;
+	argv[0] = "swiommu run"; /* getopt's messages begin with it */
 	while ((c = getopt_long(argc, argv, "+d:el:wh", options, NULL)) != -1) {
 		switch (c) {
 		case 'd':
@@ -203,8 +204,13 @@ int cmd_run(int argc, char **argv)
 			return EXIT_OURS;
 		}
 	}
-	if (optind == argc) {
+	if (argc == 1) {
 		fputs(run_usage, stderr);
+		return EXIT_OURS;
+	}
+	if (optind == argc) {
+		fputs("swiommu run: no PROGRAM to run is named (swiommu run --help tells how)\n",
+		      stderr);
 		return EXIT_OURS;
 	}
 	return run_session(&opt, argv + optind);
@@ -215,7 +221,7 @@ static void tell_model(const struct vfio_model *m)
 	printf("%s: %s\n%s", vfio_model_name(m), vfio_model_summary(m), vfio_model_options(m));
 }
 
-/* The built-in models, or those in the shared objects that are named. */
+/* The built-in models, or those that are named; shared objects by a path. */
 int cmd_devices(int argc, char **argv)
 {
 	const struct vfio_model *m;
@@ -223,6 +229,19 @@ int cmd_devices(int argc, char **argv)
 	int status = 0;
 
 	for (int i = 1; i < argc; i++) {
+		m = vfio_model_find(argv[i]);
+		if (m) {
+			tell_model(m);
+			continue;
+		}
+		if (!strchr(argv[i], '/')) {
+			fprintf(stderr,
+				"swiommu devices: there is no device model '%s' (a shared object "
+				"is named by a path, ./%s)\n",
+				argv[i], argv[i]);
+			status = EXIT_OURS;
+			continue;
+		}
 		if (!vfio_model_load(argv[i], &m, &why)) {
 			tell_model(m);
 			continue;
@@ -269,13 +288,19 @@ static const struct {
 	{"help", "print this list", cmd_help},
 };
 
+static void tell_commands(FILE *to)
+{
+	fputs("usage: swiommu COMMAND [OPTION]...\n", to);
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		fprintf(to, "  %-8s  %s\n", commands[i].name, commands[i].what);
+	fputs("For example: swiommu run --device nvme -- PROGRAM [ARGUMENT]...\n", to);
+}
+
 static int cmd_help(int argc, char **argv)
 {
 	(void)argc;
 	(void)argv;
-	puts("usage: swiommu COMMAND [OPTION]...");
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-		printf("  %-8s  %s\n", commands[i].name, commands[i].what);
+	tell_commands(stdout);
 	return 0;
 }
 
@@ -297,9 +322,13 @@ static void fill_standard_files(void)
 
 int main(int argc, char **argv)
 {
-	const char *name = argc > 1 ? argv[1] : "";
+	const char *name = argc > 1 ? argv[1] : NULL;
 
 	fill_standard_files();
+	if (argc < 2) {
+		tell_commands(stderr);
+		return EXIT_OURS;
+	}
 	if (!strcmp(name, "--help") || !strcmp(name, "-h"))
 		name = "help";
 	if (!strcmp(name, "--version"))

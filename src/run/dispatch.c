@@ -23,6 +23,7 @@
 #include "run/groups.h"
 #include "run/helper.h"
 #include "run/identity.h"
+#include "run/names.h"
 #include "run/task.h"
 #include "run/testabi.h"
 
@@ -38,6 +39,25 @@ static void explain(struct session *s, struct task *t, const struct node *node, 
 		return;
 	session_say(s, "pid %d: %s %#llx on %s: %s%s%s", (int)t->tid, what, number, node->path,
 		    strerrorname_np(-rc), t->caller.reason[0] ? ": " : "", t->caller.reason);
+}
+
+static void explain_ioctl(struct session *s, struct task *t, const struct node *node,
+			  unsigned int cmd, long rc)
+{
+	const char *name = ioctl_name(node->kind, cmd), *why = t->caller.reason;
+	size_t len = name ? strlen(name) : 0;
+
+	if (!s->explain || rc >= 0 || t->ring)
+		return;
+	if (!name) {
+		explain(s, t, node, "ioctl", cmd, rc);
+		return;
+	}
+	/* Many reasons begin with the name. */
+	if (!strncmp(why, name, len) && !strncmp(why + len, ": ", 2))
+		why += len + 2;
+	session_say(s, "pid %d: %s on %s: %s%s%s", (int)t->tid, name, node->path,
+		    strerrorname_np(-rc), why[0] ? ": " : "", why);
 }
 
 /* ---- handlers -------------------------------------------------------------------------------- */
@@ -68,7 +88,7 @@ static long on_ioctl(struct session *s, struct task *t, struct open_file *file, 
 	} else {
 		rc = vfio_file_ioctl(open_file_vfio(file), &t->caller, cmd, args[2]);
 	}
-	explain(s, t, node, "ioctl", cmd, rc);
+	explain_ioctl(s, t, node, cmd, rc);
 	return rc;
 }
 
@@ -145,7 +165,7 @@ static long on_mmap(struct session *s, struct task *t, struct open_file *file, c
 	} else if (vfio) {
 		rc = vfio_file_mmap(vfio, &t->caller, args[1], args[2], args[3], args[5]);
 		if (rc)
-			helper_explain_missing(s, t, open_file_node(file), args[5]);
+			helper_tell_missing(s, t, open_file_node(file), args[5]);
 	} else if (open_file_ctx(file, &ctx)) {
 		rc = swi_fail((struct swi_reason *)t->caller.reason, -ENODEV,
 			      "groups and containers cannot be mapped");

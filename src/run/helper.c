@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <linux/vfio.h>
 #include <stdio.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -189,19 +190,27 @@ long helper_call(struct session *s, struct task *t, struct call *call, struct op
 	}
 }
 
-void helper_explain_missing(const struct session *s, struct task *t, const struct node *node,
-			    uint64_t position)
+void helper_tell_missing(struct session *s, struct task *t, const struct node *node,
+			 uint64_t position)
 {
-	size_t used = strlen(t->caller.reason);
+	const char *why = s->no_helper;
 	struct vfio_area area;
 
 	if (t->caller.can_trap || !node->device ||
 	    vfio_region_area(node->device->dev, (unsigned int)SWI_MIN(position >> REGION_SHIFT, 64),
-			     position & ((1ull << REGION_SHIFT) - 1), &area))
+			     position & ((1ull << REGION_SHIFT) - 1), &area) ||
+	    (s->chose_no_helper && !s->explain) || atomic_exchange(&s->missing_told, true))
 		return;
-	snprintf(t->caller.reason + used, sizeof(t->caller.reason) - used,
-		 " (the preload helper could map it: %s)",
-		 s->no_helper ? s->no_helper : "this program has not loaded it, being static?");
+	session_say(
+		s,
+		"pid %d cannot map registers of %s, as it could with the preload helper: %s. It "
+		"can "
+		"read and write them (pread, pwrite); or give the device mmio=poll, if its model "
+		"has that (swiommu devices)",
+		(int)t->tid, node->path,
+		why ? why
+		    : "not loaded, as the program is static, runs under valgrind or was started "
+		      "without LD_PRELOAD in its environment");
 }
 
 /* ---- the library ------------------------------------------------------------------------------- */
@@ -223,7 +232,7 @@ static bool library_in(const char *dir, char *path, size_t size)
 void helper_find(char *path, size_t size, const char **why)
 {
 #ifdef SWIOMMU_HELPER_DIR
-	char dir[PATH_MAX];
+	char dir[PATH_MAX], moved[PATH_MAX + sizeof(SWIOMMU_HELPER_FROM_BIN) + 1];
 	ssize_t n = readlink("/proc/self/exe", dir, sizeof(dir) - 1);
 	char *slash;
 
@@ -231,8 +240,10 @@ void helper_find(char *path, size_t size, const char **why)
 	slash = strrchr(dir, '/');
 	if (slash)
 		*slash = '\0';
-	/* Next to the binary, where a build has it; else where it is installed. */
-	if (library_in(dir, path, size) || library_in(SWIOMMU_HELPER_DIR, path, size))
+	snprintf(moved, sizeof(moved), "%s/%s", dir, SWIOMMU_HELPER_FROM_BIN);
+	/* Next to the binary, where a build has it; else where it is installed, also if that was moved as a whole. */
+	if (library_in(dir, path, size) || library_in(moved, path, size) ||
+	    library_in(SWIOMMU_HELPER_DIR, path, size))
 		goto found;
 	*why = LIBRARY " is not installed, or this user may not read it";
 	path[0] = '\0';

@@ -31,9 +31,12 @@ long helper_call(struct session *s, struct task *t, struct call *call, struct op
  * binary lies.
  */
 void helper_find(char *path, size_t size, const char **why);
-/* Adds to the caller's reason why registers cannot be mapped that could be with a helper. */
-void helper_explain_missing(const struct session *s, struct task *t, const struct node *node,
-			    uint64_t position);
+/*
+ * A mapping was refused. If it could have been made with a helper, says so: once in a session, as hardware would not have
+ * refused; of those who chose to have no helper only to who wants explanations.
+ */
+void helper_tell_missing(struct session *s, struct task *t, const struct node *node,
+			 uint64_t position);
 /* Adds it to the environment of the calling process, which is about to execute the program. */
 void helper_set_environment(const char *path);
 

@@ -157,6 +157,7 @@ int session_create(const struct session_options *opt, struct session **out)
 	s->share_memory = opt->share_memory;
 	s->convert = opt->share_memory == SHARE_ALWAYS;
 	s->no_helper = "--no-helper was given";
+	s->chose_no_helper = opt->no_helper;
 	if (!opt->no_helper)
 		helper_find(s->helper, sizeof(s->helper), &s->no_helper);
 	s->log = (struct swi_log){on_log, s};

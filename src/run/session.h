@@ -98,6 +98,8 @@ struct session {
 	bool convert; /* and what follows from it and the devices (preload/convert.c) */
 	char helper[PATH_MAX]; /* library of the preload helper; "": there is none, because */
 	const char *no_helper; /* NULL: there is one */
+	bool chose_no_helper;  /* the user has left it out */
+	_Atomic bool missing_told; /* that somebody lacks it was said */
 	struct shares *shares; /* memory that was made shared */
 	bool noiommu;	       /* some device has no IOMMU */
 	struct rings *rings;		/* helpers' rings; NULL: there are none */

@@ -5,15 +5,12 @@
 #include "vfio/device.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const struct vfio_model *const models[] = {
-	&vfio_model_ioat,
-	&vfio_model_nvme,
-	&vfio_model_iopf,
-	&vfio_model_edu,
-	&vfio_model_user,
+	&vfio_model_ioat, &vfio_model_nvme, &vfio_model_iopf, &vfio_model_edu, &vfio_model_user,
 };
 
 const struct vfio_model *vfio_model_at(unsigned int index)
@@ -105,6 +102,18 @@ static const struct vfio_option *find_option(const struct vfio_option *known, un
 	return NULL;
 }
 
+static int unknown_option(const char *key, size_t len, const struct vfio_option *known,
+			  unsigned int nr, struct swi_reason *why)
+{
+	char keys[160] = "";
+	size_t used = 0;
+
+	for (unsigned int i = 0; i < nr && used < sizeof(keys); i++)
+		used += (size_t)snprintf(keys + used, sizeof(keys) - used, " %s=", known[i].key);
+	return swi_fail(why, -EINVAL, "no such option: \"%.*s\"; the model has%s",
+			(int)SWI_MIN(len, 40u), key, nr ? keys : " none of its own");
+}
+
 int vfio_options_parse(const char *options, const struct vfio_option *known, unsigned int nr_known,
 		       struct swi_reason *why)
 {
@@ -121,8 +130,7 @@ int vfio_options_parse(const char *options, const struct vfio_option *known, uns
 					(int)SWI_MIN(len, 40u), p);
 		opt = find_option(known, nr_known, p, (size_t)(eq - p));
 		if (!opt)
-			return swi_fail(why, -EINVAL, "no such option: \"%.*s\"",
-					(int)SWI_MIN((size_t)(eq - p), 40u), p);
+			return unknown_option(p, (size_t)(eq - p), known, nr_known, why);
 		rc = parse_value(opt, eq + 1, len - (size_t)(eq + 1 - p), why);
 		if (rc)
 			return rc;

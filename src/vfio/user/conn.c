@@ -604,7 +604,10 @@ static int connect_to(const char *path, struct swi_reason *why)
 		return sock;
 	rc = errno == EAGAIN ? -EBUSY : -errno;
 	close(sock);
-	return swi_fail(why, rc, "socket %s: %s", path, strerror(-rc));
+	return swi_fail(why, rc, "socket %s: %s%s", path, strerror(-rc),
+			rc == -ENOENT || rc == -ECONNREFUSED
+				? "; no server listens there (wait=SECONDS waits for one)"
+				: "");
 }
 
 int vu_conn_open(struct vu_conn *c, const char *path, struct swi_reason *why)

@@ -25,7 +25,10 @@ static int open_file(struct nvme_disk *disk, const char *path, uint64_t *size,
 
 	disk->fd = open(path, flags | O_CLOEXEC, 0644);
 	if (disk->fd < 0)
-		return swi_fail(why, -errno, "file=%s: %s", path, strerror(errno));
+		return swi_fail(why, -errno, "file=%s: %s%s", path, strerror(errno),
+				errno == ENOENT && !*size && !disk->read_only
+					? "; with size= it is made"
+					: "");
 	disk->lasting = true;
 	end = lseek(disk->fd, 0, SEEK_END); /* also of a block device */
 	if (end < 0)

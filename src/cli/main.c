@@ -293,7 +293,6 @@ static void tell_commands(FILE *to)
 	fputs("usage: swiommu COMMAND [OPTION]...\n", to);
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
 		fprintf(to, "  %-8s  %s\n", commands[i].name, commands[i].what);
-	fputs("For example: swiommu run --device nvme -- PROGRAM [ARGUMENT]...\n", to);
 }
 
 static int cmd_help(int argc, char **argv)

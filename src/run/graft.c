@@ -201,9 +201,24 @@ void graft_dir(struct graft *g, const char *fmt, ...)
 		graft_fail(g, -errno, "cannot make %s", path);
 }
 
+/* Links within /sys are relative, as the kernel's: some programs (lspci) append the text to the directory. */
+static void link_text(char *text, size_t size, const char *target, const char *path)
+{
+	static const char sys[] = "/sys/";
+	size_t used = 0;
+
+	if (strncmp(path, sys, sizeof(sys) - 1) || strncmp(target, sys, sizeof(sys) - 1)) {
+		snprintf(text, size, "%s", target);
+		return;
+	}
+	for (const char *p = path + sizeof(sys) - 1; (p = strchr(p, '/')) && used + 3 < size; p++)
+		used += (size_t)snprintf(text + used, size - used, "../");
+	snprintf(text + used, size - used, "%s", target + sizeof(sys) - 1);
+}
+
 void graft_link(struct graft *g, const char *target, const char *fmt, ...)
 {
-	char path[GRAFT_PATH];
+	char path[GRAFT_PATH], text[2 * GRAFT_PATH];
 	va_list ap;
 
 	va_start(ap, fmt);
@@ -212,7 +227,8 @@ void graft_link(struct graft *g, const char *target, const char *fmt, ...)
 	if (g->rc)
 		return;
 	unlink(path); /* the host's, copied */
-	if (symlink(target, path))
+	link_text(text, sizeof(text), target, path);
+	if (symlink(text, path))
 		graft_fail(g, -errno, "cannot make %s", path);
 }
 

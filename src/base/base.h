@@ -43,6 +43,9 @@ static inline bool is_pow2_u64(uint64_t v)
 	return v && !(v & (v - 1));
 }
 
+/* What %llu and %llx print, whatever uint64_t is. */
+typedef unsigned long long ull;
+
 /* First byte and length of a range to its last byte; false when length is 0 or the range wraps. */
 static inline bool range_last(uint64_t first, uint64_t length, uint64_t *last)
 {

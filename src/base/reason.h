@@ -18,4 +18,10 @@ struct swi_reason {
 /* Records the formatted reason (if `why` is not NULL) and returns `err`, a negative errno. */
 int swi_fail(struct swi_reason *why, int err, const char *fmt, ...) SWI_PRINTF(3, 4);
 
+/*
+ * range_last() for what a client has given as `what` and length, which is not 0: 0, or -EOVERFLOW with a reason.
+ */
+int swi_range_last(const char *what, uint64_t first, uint64_t length, uint64_t *last,
+		   struct swi_reason *why);
+
 #endif

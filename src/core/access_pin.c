@@ -27,8 +27,6 @@
 #include "base/alloc.h"
 #include "core/ctx.h"
 
-typedef unsigned long long ull;
-
 /* The part of an area that a range covers. */
 struct piece {
 	struct iova_area *area;
@@ -222,9 +220,9 @@ int access_pin(struct iommufd_access *access, iova_t iova, uint64_t length, stru
 
 	if (!length)
 		return swi_fail(why, -EINVAL, "length is 0");
-	if (!range_last(iova, length, &last))
-		return swi_fail(why, -EOVERFLOW, "iova %#llx + length %#llx passes 2^64", (ull)iova,
-				(ull)length);
+	rc = swi_range_last("iova", iova, length, &last, why);
+	if (rc)
+		return rc;
 	rc = access_io_get(access, &io);
 	if (rc == -ENOMEM)
 		return swi_fail(why, rc, "no memory for the access' reader");

@@ -26,8 +26,6 @@
 #include "base/alloc.h"
 #include "mem/guard.h"
 
-typedef unsigned long long ull;
-
 struct mover {
 	struct iommufd_access *access;
 	struct mem_owner *caller; /* NULL: this process */
@@ -175,9 +173,9 @@ static int rw(struct iommufd_access *access, struct mem_owner *caller, iova_t io
 
 	if (!length)
 		return swi_fail(why, -EINVAL, "length is 0");
-	if (!range_last(iova, length, &last))
-		return swi_fail(why, -EOVERFLOW, "iova %#llx + length %#zx passes 2^64", (ull)iova,
-				length);
+	rc = swi_range_last("iova", iova, length, &last, why);
+	if (rc)
+		return rc;
 	rc = access_io_get(access, &io);
 	if (rc)
 		goto fail;

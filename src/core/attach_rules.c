@@ -10,8 +10,6 @@
 #include "base/alloc.h"
 #include "core/dirty.h"
 
-typedef unsigned long long ull;
-
 /* ---- the driver ---------------------------------------------------------------------------------- */
 
 static int set_rid(struct iommufd_device *idev, struct iommu_domain *domain,

@@ -18,8 +18,6 @@
 #include "core/call.h"
 #include "core/dirty.h"
 
-typedef unsigned long long ull;
-
 #define WINDOW_WORDS 2048ull /* of a window at best */
 #define SPARE_WORDS 256ull   /* when there is no memory */
 #define AREAS_AT_A_TIME 256  /* for which the map's lock is held */
@@ -362,12 +360,13 @@ static int check_range(struct call *call, struct ioas *ioas, iova_t *last)
 {
 	const struct iommu_hwpt_get_dirty_bitmap *cmd = (void *)call->cmd.bytes;
 	uint64_t align;
+	int rc;
 
 	if (!cmd->length)
 		return swi_fail(call->why, -EINVAL, "length is 0");
-	if (!range_last(cmd->iova, cmd->length, last))
-		return swi_fail(call->why, -EOVERFLOW, "iova %#llx + length %#llx passes 2^64",
-				(ull)cmd->iova, (ull)cmd->length);
+	rc = swi_range_last("iova", cmd->iova, cmd->length, last, call->why);
+	if (rc)
+		return rc;
 	iova_map_lock(ioas->map);
 	align = ioas->align;
 	iova_map_unlock(ioas->map);

@@ -214,8 +214,10 @@ int hw_queue_cmd_alloc(struct call *call)
 				"no flag is defined, and type %u is no queue", cmd->type);
 	if (!cmd->length)
 		return swi_fail(call->why, -EINVAL, "length is 0");
-	if (!range_last(cmd->nesting_parent_iova, cmd->length, &last))
-		return swi_fail(call->why, -EOVERFLOW, "iova + length passes 2^64");
+	rc = swi_range_last("nesting_parent_iova", cmd->nesting_parent_iova, cmd->length, &last,
+			    call->why);
+	if (rc)
+		return rc;
 	rc = obj_get(call->ctx, cmd->viommu_id, OBJ_VIOMMU, "viommu_id", call->why, &obj);
 	if (rc)
 		return rc;

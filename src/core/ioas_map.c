@@ -38,8 +38,6 @@ struct plan {
 	iova_t iova; /* in for fixed, out otherwise */
 };
 
-typedef unsigned long long ull;
-
 static unsigned int prot_of(uint32_t flags)
 {
 	return (flags & IOMMU_IOAS_MAP_READABLE ? SWI_READ : 0) |
@@ -90,13 +88,14 @@ static int check_fixed_locked(struct ioas *ioas, const struct plan *plan, struct
 	struct iova_area *hit;
 	struct iova_range resv;
 	iova_t last;
+	int rc;
 
 	if (plan->iova & (ioas->align - 1))
 		return swi_fail(why, -EINVAL, "iova %#llx is not a multiple of the alignment %llu",
 				(ull)plan->iova, (ull)ioas->align);
-	if (!range_last(plan->iova, plan->length, &last))
-		return swi_fail(why, -EOVERFLOW, "iova %#llx + length %#llx passes 2^64",
-				(ull)plan->iova, (ull)plan->length);
+	rc = swi_range_last("iova", plan->iova, plan->length, &last, why);
+	if (rc)
+		return rc;
 	if (iova_map_is_reserved(ioas->map, plan->iova, last, &resv))
 		return swi_fail(why, -EINVAL,
 				"[%#llx, %#llx] meets the reserved range [%#llx, %#llx]",
@@ -454,11 +453,9 @@ int ioas_cmd_map_file(struct call *call)
 		rc = swi_fail(call->why, -EINVAL, "length is 0");
 		goto out;
 	}
-	if (!range_last(cmd->start, cmd->length, &last)) {
-		rc = swi_fail(call->why, -EOVERFLOW, "start %#llx + length %#llx passes 2^64",
-			      (ull)cmd->start, (ull)cmd->length);
+	rc = swi_range_last("start", cmd->start, cmd->length, &last, call->why);
+	if (rc)
 		goto out;
-	}
 	rc = file_owner(call, &owner);
 	if (rc)
 		goto out;
@@ -525,10 +522,9 @@ int ioas_cmd_copy(struct call *call)
 		cmd->src_iova = test_nth_iova(ioas_of(obj), cmd->src_iova);
 	if (!cmd->length)
 		rc = swi_fail(call->why, -EINVAL, "length is 0");
-	else if (!range_last(cmd->src_iova, cmd->length, &last))
-		rc = swi_fail(call->why, -EOVERFLOW, "src_iova %#llx + length %#llx passes 2^64",
-			      (ull)cmd->src_iova, (ull)cmd->length);
 	else
+		rc = swi_range_last("src_iova", cmd->src_iova, cmd->length, &last, call->why);
+	if (!rc)
 		rc = collect_source(ioas_of(obj), cmd->src_iova, last, &plan, call->why);
 	obj_put(obj);
 	if (rc)

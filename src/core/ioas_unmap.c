@@ -16,8 +16,6 @@
 #include "core/domain.h"
 #include "core/ioas.h"
 
-typedef unsigned long long ull;
-
 #define UNMAP_BATCH 64
 #define UNMAP_ROUNDS 101 /* of callbacks for one area */
 
@@ -205,9 +203,8 @@ int ioas_cmd_unmap(struct call *call)
 			      cmd->iova == IOVA_MAX ? "iova" : "length");
 	else if (!cmd->length)
 		rc = swi_fail(call->why, -EINVAL, "length is 0");
-	else if (!range_last(cmd->iova, cmd->length, &last))
-		rc = swi_fail(call->why, -EOVERFLOW, "iova %#llx + length %#llx passes 2^64",
-			      (ull)cmd->iova, (ull)cmd->length);
+	else
+		rc = swi_range_last("iova", cmd->iova, cmd->length, &last, call->why);
 	if (!rc)
 		rc = ioas_unmap(ioas_of(obj), cmd->iova, last, &removed, call->why);
 	if (!rc && !removed && !all)

@@ -45,8 +45,9 @@ static int test_add_reserved(struct call *call)
 
 	if (!cmd->add_reserved.length)
 		return swi_fail(call->why, -EINVAL, "length is 0");
-	if (!range_last(first, cmd->add_reserved.length, &last))
-		return swi_fail(call->why, -EOVERFLOW, "start + length passes 2^64");
+	rc = swi_range_last("start", first, cmd->add_reserved.length, &last, call->why);
+	if (rc)
+		return rc;
 	rc = obj_get(call->ctx, cmd->id, OBJ_IOAS, "id", call->why, &obj);
 	if (rc)
 		return rc;

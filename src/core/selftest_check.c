@@ -11,8 +11,6 @@
 #include "core/hwpt.h"
 #include "core/selftest.h"
 
-typedef unsigned long long ull;
-
 /* The caller's page at `uptr`, which is faulted in. */
 static int caller_page(struct call *call, struct mem_owner *caller, uint64_t uptr,
 		       struct page_key *key)

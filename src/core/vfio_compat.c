@@ -18,8 +18,6 @@
 #include "core/hwpt.h"
 #include "core/ioas.h"
 
-typedef unsigned long long ull;
-
 /* The compat IOAS for this call (obj_put() it), or -ENODEV. */
 static int get_compat(struct call *call, struct ioas **out)
 {

@@ -30,8 +30,6 @@
 /* What a handler returns for "let the kernel do it". Not an errno, and not a possible result. */
 #define CONTINUE TESTABI_CONTINUE
 
-typedef unsigned long long ull;
-
 static void explain(struct session *s, struct task *t, const struct node *node, const char *what,
 		    ull number, long rc)
 {

@@ -15,8 +15,6 @@
 
 #include <errno.h>
 
-typedef unsigned long long ull;
-
 #define RANGES_MAX 85u /* as the kernel */
 #define CHUNK_PAGES 32768u
 #define CHUNK_WORDS (CHUNK_PAGES / 64)

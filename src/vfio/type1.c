@@ -19,8 +19,6 @@
 #include <errno.h>
 #include <string.h>
 
-typedef unsigned long long ull;
-
 #define MAX_MAPPINGS 65535u
 
 int type1_create(struct iommufd_ctx *ctx, unsigned long type,

@@ -11,8 +11,6 @@
 #include <errno.h>
 #include <string.h>
 
-typedef unsigned long long ull;
-
 /* As the kernel: 2^31 - 1 bits, in whole words. */
 #define BITMAP_MAX (1u << 28)
 

@@ -14,8 +14,6 @@
 
 #include <errno.h>
 
-typedef unsigned long long ull;
-
 struct lost_vaddr {
 	struct rb_node node; /* in type1.invalid, by iova */
 	iova_t iova, last;

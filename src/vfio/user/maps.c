@@ -32,8 +32,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-typedef unsigned long long ull;
-
 struct vu_file {
 	struct list entry;
 	unsigned int refs;

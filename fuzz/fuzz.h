@@ -36,8 +36,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 		}                                                                    \
 	} while (0)
 
-typedef unsigned long long ull;
-
 /* ---- the input ----------------------------------------------------------------------------------- */
 
 struct input {

@@ -137,6 +137,21 @@ void group_rig_close(struct group_rig *g)
 	iommu_group_fini(&g->other_group);
 }
 
+int group_rig_setup(void **state)
+{
+	static struct group_rig rig;
+
+	group_rig_open(&rig, 0);
+	*state = &rig;
+	return 0;
+}
+
+int group_rig_teardown(void **state)
+{
+	group_rig_close(*state);
+	return 0;
+}
+
 int group_open(struct group_rig *g, unsigned int which)
 {
 	struct iommu_group *group = which ? &g->other_group : &g->r.group;

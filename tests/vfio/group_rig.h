@@ -47,6 +47,9 @@ void group_rig_open_emulated(struct group_rig *g);
 /* Device OTHER, and so the second group, has no IOMMU. */
 void group_rig_open_noiommu(struct group_rig *g);
 void group_rig_close(struct group_rig *g);
+/* Setup and teardown of a test: *state is a rig as of group_rig_open(). */
+int group_rig_setup(void **state);
+int group_rig_teardown(void **state);
 
 int group_open(struct group_rig *g, unsigned int which); /* as open() */
 void group_close(struct group_rig *g, unsigned int which);

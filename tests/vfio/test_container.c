@@ -12,21 +12,6 @@
 
 #define P 4096ull
 
-static struct group_rig rig;
-
-static int setup(void **state)
-{
-	group_rig_open(&rig, 0);
-	*state = &rig;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	group_rig_close(*state);
-	return 0;
-}
-
 static long check(struct group_rig *g, unsigned long extension)
 {
 	return container_ioctl(g, 0, VFIO_CHECK_EXTENSION, (void *)extension);
@@ -582,7 +567,7 @@ static void mappings_can_lose_their_addresses(void **state)
 	munmap(page, 2 * P);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, group_rig_setup, group_rig_teardown)
 
 int main(void)
 {

@@ -11,21 +11,6 @@
 #include <time.h>
 #include <unistd.h>
 
-static struct group_rig rig;
-
-static int setup(void **state)
-{
-	group_rig_open(&rig, 0);
-	*state = &rig;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	group_rig_close(*state);
-	return 0;
-}
-
 static uint32_t status(struct group_rig *g, unsigned int which)
 {
 	struct vfio_group_status s = {.argsz = sizeof(s), .flags = 0xffff};
@@ -129,7 +114,7 @@ static void status_tells_who_has_the_group(void **state)
 
 	assert_int_equal(group_open(g, 0), 0);
 	assert_int_equal(status(g, 0), VFIO_GROUP_FLAGS_VIABLE);
-	assert_int_equal(iommu_group_claim_dma_owner(&g->r.group, &rig), 0);
+	assert_int_equal(iommu_group_claim_dma_owner(&g->r.group, g), 0);
 	assert_int_equal(status(g, 0), 0);
 	iommu_group_release_dma_owner(&g->r.group);
 	assert_int_equal(set_container(g, 0, CONTAINER_FD), 0);
@@ -180,11 +165,11 @@ static void a_container_owns_the_dma_of_its_groups(void **state)
 	struct group_rig *g = *state;
 
 	assert_int_equal(group_open(g, 0), 0);
-	assert_int_equal(iommu_group_claim_dma_owner(&g->r.group, &rig), 0);
+	assert_int_equal(iommu_group_claim_dma_owner(&g->r.group, g), 0);
 	assert_int_equal(set_container(g, 0, CONTAINER_FD), -EPERM);
 	iommu_group_release_dma_owner(&g->r.group);
 	assert_int_equal(set_container(g, 0, CONTAINER_FD), 0);
-	assert_int_equal(iommu_group_claim_dma_owner(&g->r.group, &rig), -EPERM);
+	assert_int_equal(iommu_group_claim_dma_owner(&g->r.group, g), -EPERM);
 	group_close(g, 0);
 	assert_false(iommu_group_dma_owner_claimed(&g->r.group));
 }
@@ -467,7 +452,7 @@ static void mates_share_an_iommufd(void **state)
 	vfio_file_close(two);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, group_rig_setup, group_rig_teardown)
 
 int main(void)
 {

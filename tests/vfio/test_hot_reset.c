@@ -7,21 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct group_rig rig;
-
-static int setup(void **state)
-{
-	group_rig_open(&rig, 0);
-	*state = &rig;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	group_rig_close(*state);
-	return 0;
-}
-
 struct info {
 	struct {
 		uint32_t argsz, flags, count;
@@ -262,7 +247,7 @@ static void groups_prove_ownership_by_their_files(void **state)
 	assert_int_equal(vfio_file_open(g->r.dev, &g->r.file), 0);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, group_rig_setup, group_rig_teardown)
 
 int main(void)
 {

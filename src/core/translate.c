@@ -34,7 +34,6 @@ bool translate_miss(struct iova_reader *reader, struct translator *tr, const str
 		    iova_t iova, uint64_t want, uint64_t generation, struct place *out)
 {
 	struct pgtable_run run;
-	uint64_t at;
 
 	/* Void leftovers can make this true: it looks ahead for nothing then. */
 	if (iova - tr->first == tr->span + 1)
@@ -64,11 +63,6 @@ bool translate_miss(struct iova_reader *reader, struct translator *tr, const str
 		tr->host = backing_host(tr->backing, tr->offset, run.length);
 		remember_page(reader, tr, iova);
 	}
-	at = iova - tr->first;
-	out->length = tr->span - at + 1;
-	out->host = tr->host ? tr->host + at : NULL;
-	out->prot = tr->prot;
-	out->offset = tr->offset + at;
-	out->backing = tr->backing;
+	translator_place(tr, iova - tr->first, out);
 	return true;
 }

@@ -37,6 +37,16 @@ struct place {
 	struct backing *backing; /* not set if `host` is; NULL: there is no memory */
 };
 
+/* The place `at` bytes into the stretch that was found last. */
+static inline void translator_place(const struct translator *tr, uint64_t at, struct place *out)
+{
+	out->length = tr->span - at + 1;
+	out->host = tr->host ? tr->host + at : NULL;
+	out->prot = tr->prot;
+	out->offset = tr->offset + at;
+	out->backing = tr->backing;
+}
+
 /* The part of translate() that is not inlined. */
 bool translate_miss(struct iova_reader *reader, struct translator *tr, const struct hwpt *hwpt,
 		    iova_t iova, uint64_t want, uint64_t generation, struct place *out);
@@ -56,11 +66,7 @@ static inline bool translate(struct iova_reader *reader, struct translator *tr,
 
 		at = iova - tr->first;
 		if (at <= tr->span) {
-			out->length = tr->span - at + 1;
-			out->host = tr->host ? tr->host + at : NULL;
-			out->prot = tr->prot;
-			out->offset = tr->offset + at;
-			out->backing = tr->backing;
+			translator_place(tr, at, out);
 			return true;
 		}
 		at = iova % SWI_PAGE_SIZE;

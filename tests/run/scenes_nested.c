@@ -5,6 +5,7 @@
  */
 #include "client.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -94,7 +95,7 @@ static void open_device(struct vmm *v)
 	uint16_t command = 6;
 
 	v->iommufd = bind.iommufd = iommu_open();
-	v->fd = vfio_open(0);
+	v->fd = vfio_open(O_RDWR);
 	CHECK(!ioctl(v->fd, VFIO_DEVICE_BIND_IOMMUFD, &bind));
 	v->devid = info.dev_id = bind.out_devid;
 	CHECK(!ioctl(v->fd, VFIO_DEVICE_GET_REGION_INFO, &bar));

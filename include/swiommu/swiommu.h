@@ -206,6 +206,7 @@ struct swiommu_file {
 	unsigned int
 		refs; /* counted by the functions below, atomically; not an _Atomic for C++'s sake */
 	int signal_fd; /* our end of a file that can be polled; -1: not installed */
+	struct swiommu_files *files; /* where it is installed; the engine's */
 };
 
 void swiommu_file_init(struct swiommu_file *file,

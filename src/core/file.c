@@ -10,7 +10,8 @@
  * Files that can be polled are pipes instead: the task has an end that is readable while a byte lies in the
  * pipe, and, opened for both directions, always writable. The byte is put in and taken out through a third
  * opening of the pipe that lives for that moment only, so that our own end still sees the task's go: as a reader
- * that has no writer, or a writer that has no reader.
+ * that has no writer, or a writer that has no reader. A sweep waits for such moments (`signalling`), or it would miss
+ * a file that is closed while events are reported.
  *
  * Releasing a file may wait for other calls, so it is done without the lock; `releasing` counts those
  * under way, so that a sweep that returns has seen every file that was closed before it began go.
@@ -46,6 +47,7 @@ struct swiommu_files {
 	unsigned int releasing;	      /* lock */
 	_Atomic unsigned int count;   /* files in the table or being released */
 	int epoll;
+	pthread_mutex_t signalling; /* a leaf; inside `lock`, and inside what guards the events of a file */
 };
 
 /* ---- references ----------------------------------------------------------------------------------- */
@@ -83,6 +85,7 @@ int swiommu_files_create(struct swiommu_files **out)
 	}
 	pthread_mutex_init(&files->lock, NULL);
 	pthread_cond_init(&files->released, NULL);
+	pthread_mutex_init(&files->signalling, NULL);
 	for (size_t i = 0; i < BUCKETS; i++)
 		list_init(&files->buckets[i]);
 	*out = files;
@@ -157,7 +160,9 @@ void swiommu_files_sweep(struct swiommu_files *files)
 	do {
 		list_init(&gone);
 		pthread_mutex_lock(&files->lock);
+		pthread_mutex_lock(&files->signalling);
 		n = epoll_wait(files->epoll, events, ARRAY_SIZE(events), 0);
+		pthread_mutex_unlock(&files->signalling);
 		for (int i = 0; i < n; i++) {
 			struct given *g = events[i].data.ptr;
 
@@ -189,6 +194,7 @@ void swiommu_files_destroy(struct swiommu_files *files)
 	pthread_mutex_unlock(&files->lock);
 	release_all(files, &gone);
 	close(files->epoll);
+	pthread_mutex_destroy(&files->signalling);
 	pthread_cond_destroy(&files->released);
 	pthread_mutex_destroy(&files->lock);
 	swi_free(files);
@@ -234,14 +240,16 @@ void swiommu_file_signal(struct swiommu_file *file, bool readable)
 
 	if (file->signal_fd < 0)
 		return;
+	pthread_mutex_lock(&file->files->signalling);
 	fd = reopen(file->signal_fd, O_RDWR | O_NONBLOCK);
-	if (fd < 0)
-		return;
-	while (read(fd, buf, sizeof(buf)) > 0)
-		;
-	if (readable)
-		(void)!write(fd, "", 1);
-	close(fd);
+	if (fd >= 0) {
+		while (read(fd, buf, sizeof(buf)) > 0)
+			;
+		if (readable)
+			(void)!write(fd, "", 1);
+		close(fd);
+	}
+	pthread_mutex_unlock(&file->files->signalling);
 }
 
 void swiommu_file_unsignal(struct swiommu_file *file)
@@ -283,8 +291,10 @@ static int add(struct swiommu_files *files, struct swiommu_file *file, int *thei
 	rc = epoll_ctl(files->epoll, EPOLL_CTL_ADD, g->ours, &event) ? -ENOMEM : 0;
 	if (!rc) {
 		swiommu_file_get(file);
-		if (file->ops->read)
+		if (file->ops->read) {
+			file->files = files;
 			file->signal_fd = g->ours;
+		}
 		list_add(bucket_of(files, g->ino), &g->entry);
 		files->count++;
 	}

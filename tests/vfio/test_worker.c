@@ -51,6 +51,12 @@ static void wait_looks(struct fixture *f, unsigned int n)
 		sched_yield();
 }
 
+static void wait_outside(struct fixture *f)
+{
+	while (atomic_load(&f->inside))
+		sched_yield();
+}
+
 static void each_kick_is_looked_at(void **state)
 {
 	struct fixture *f = *state;
@@ -58,11 +64,11 @@ static void each_kick_is_looked_at(void **state)
 	vfio_worker_kick(&f->worker); /* before the start counts too */
 	assert_int_equal(vfio_worker_start(&f->worker, 0), 0);
 	wait_looks(f, 1);
+	wait_outside(f); /* else the first look would kick */
 	atomic_store(&f->kick_self, true);
 	vfio_worker_kick(&f->worker);
 	wait_looks(f, 3);
-	while (atomic_load(&f->inside)) /* else the third look would see `hold` */
-		sched_yield();
+	wait_outside(f); /* else the third look would see `hold` */
 	/* A kick while it looks: it looks again. */
 	atomic_store(&f->hold, true);
 	vfio_worker_kick(&f->worker);

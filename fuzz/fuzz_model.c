@@ -248,60 +248,72 @@ static int want_args(uint32_t flags, uint64_t iova, uint64_t length)
 	return prot_of(flags) ? 0 : -EINVAL;
 }
 
+/*
+ * The rest of MAP and MAP_FILE: with want 0 so far the oracle says what comes out, else the call fails with `want`. *place is
+ * the field of `cmd` that asks for an IOVA and tells it.
+ */
+static void map_and_settle(struct world *w, struct oracle_ioas *o, struct oracle_area *area,
+			   long want, uint64_t length, uint32_t flags, unsigned int nr, void *cmd,
+			   size_t size, const __u64 *place)
+{
+	struct oracle_ioas before = {0};
+	uint64_t iova = *place;
+	bool failed;
+	long rc;
+
+	if (!want) {
+		before = *o;
+		want = oracle_map(o, area, length, flags & IOMMU_IOAS_MAP_FIXED_IOVA, &iova);
+	} else {
+		o = NULL;
+	}
+	rc = call(w, nr, cmd, size, arm(w), &failed);
+	settle(w, o, &before, rc, want, failed);
+	FUZZ_CHECK(rc || *place == iova, "placed at %#llx, want %#llx", (ull)*place, (ull)iova);
+}
+
 static void do_map(struct world *w)
 {
 	struct iommu_ioas_map cmd = {.size = sizeof(cmd), .flags = take_flags(w)};
-	struct oracle_ioas *o = take_ioas(w, &cmd.ioas_id), before = {0};
+	struct oracle_ioas *o = take_ioas(w, &cmd.ioas_id);
 	struct oracle_area area = {.prot = prot_of(cmd.flags),
 				   .intent = cmd.flags & IOMMU_IOAS_MAP_WRITEABLE};
-	uint64_t iova;
-	bool failed;
-	long rc, want;
+	long want;
 
 	cmd.user_va = area.addr = take_uptr(w->in);
 	cmd.length = take_length(w->in);
-	cmd.iova = iova = take_near(w);
+	cmd.iova = take_near(w);
 	if (o && o->nr_areas == ORACLE_AREAS)
 		return;
-	want = want_args(cmd.flags, iova, cmd.length);
+	want = want_args(cmd.flags, cmd.iova, cmd.length);
 	if (!want && !o)
 		want = -ENOENT;
 	if (!want && cmd.user_va > UINT64_MAX - cmd.length)
 		want = -EOVERFLOW;
 	if (!want && (!cmd.length || cmd.length > UINT64_MAX - SWI_PAGE_SIZE))
 		want = -EINVAL;
-	if (!want) {
-		before = *o;
-		want = oracle_map(o, &area, cmd.length, cmd.flags & IOMMU_IOAS_MAP_FIXED_IOVA,
-				  &iova);
-	} else {
-		o = NULL;
-	}
-	rc = call(w, IOMMU_IOAS_MAP, &cmd, sizeof(cmd), arm(w), &failed);
-	settle(w, o, &before, rc, want, failed);
-	FUZZ_CHECK(rc || cmd.iova == iova, "placed at %#llx, want %#llx", (ull)cmd.iova, (ull)iova);
+	map_and_settle(w, o, &area, want, cmd.length, cmd.flags, IOMMU_IOAS_MAP, &cmd, sizeof(cmd),
+		       &cmd.iova);
 }
 
 static void do_map_file(struct world *w)
 {
 	struct iommu_ioas_map_file cmd = {.size = sizeof(cmd), .flags = take_flags(w)};
-	struct oracle_ioas *o = take_ioas(w, &cmd.ioas_id), before = {0};
+	struct oracle_ioas *o = take_ioas(w, &cmd.ioas_id);
 	struct oracle_area area = {.prot = prot_of(cmd.flags),
 				   .intent = cmd.flags & IOMMU_IOAS_MAP_WRITEABLE};
 	unsigned int file = pick(w->in, 16);
-	uint64_t iova;
-	bool failed;
-	long rc, want;
+	long want;
 
 	cmd.fd = file < 15 ? memfds[file % 2] : -1;
 	area.source = (int)(1 + file % 2);
 	cmd.start = area.addr =
 		seldom(w->in, 8) ? take_iova(w->in) : take_length(w->in) % (20 * SWI_PAGE_SIZE);
 	cmd.length = take_length(w->in);
-	cmd.iova = iova = take_near(w);
+	cmd.iova = take_near(w);
 	if (o && o->nr_areas == ORACLE_AREAS)
 		return;
-	want = want_args(cmd.flags, iova, cmd.length);
+	want = want_args(cmd.flags, cmd.iova, cmd.length);
 	if (!want && !o)
 		want = -ENOENT;
 	if (!want && !cmd.length)
@@ -312,16 +324,8 @@ static void do_map_file(struct world *w)
 		want = -EBADF;
 	if (!want && cmd.length > UINT64_MAX - SWI_PAGE_SIZE)
 		want = -EINVAL;
-	if (!want) {
-		before = *o;
-		want = oracle_map(o, &area, cmd.length, cmd.flags & IOMMU_IOAS_MAP_FIXED_IOVA,
-				  &iova);
-	} else {
-		o = NULL;
-	}
-	rc = call(w, IOMMU_IOAS_MAP_FILE, &cmd, sizeof(cmd), arm(w), &failed);
-	settle(w, o, &before, rc, want, failed);
-	FUZZ_CHECK(rc || cmd.iova == iova, "placed at %#llx, want %#llx", (ull)cmd.iova, (ull)iova);
+	map_and_settle(w, o, &area, want, cmd.length, cmd.flags, IOMMU_IOAS_MAP_FILE, &cmd,
+		       sizeof(cmd), &cmd.iova);
 }
 
 static void do_copy(struct world *w)
